@@ -1,0 +1,1 @@
+"""What Gemma is: configurations, weights and pure functions over a tree of arrays."""

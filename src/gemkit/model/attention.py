@@ -1,0 +1,59 @@
+"""Masks and grouped-query attention.
+
+A query sees a key of its own sequence that is not in its future and, in a local layer, not
+farther back than the window. Positions decide, not places in the array, so packed rows, padded
+rows and caches of any order share one rule.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gemkit.model.layers import soft_cap
+
+# The most negative value upstream uses; a row without any key becomes uniform instead of NaN.
+MASKED = -2.3819763e38
+
+
+def causal_mask(
+    query_positions: jax.Array, key_positions: jax.Array, window: int | None
+) -> jax.Array:
+    """[B, T] and [B, S] positions → bool [B, T, S]; keys at negative positions are empty slots."""
+    distance = query_positions[:, :, None] - key_positions[:, None, :]
+    seen = (distance >= 0) & (key_positions >= 0)[:, None, :]
+    return seen if window is None else seen & (distance < window)
+
+
+def segment_mask(segments: jax.Array, branches: jax.Array | None = None) -> jax.Array:
+    """Who may look at whom by sequence: bool [B, T, T].
+
+    Segments [B, T] number the sequences packed into a row, 0 is padding. Branches [B, T], if
+    given, number alternative continuations of one sequence: branch 0 is the common start that
+    all see, any other is seen by itself only.
+    """
+    same = (segments[:, :, None] == segments[:, None, :]) & (segments > 0)[:, None, :]
+    if branches is None:
+        return same
+    own = branches[:, :, None] == branches[:, None, :]
+    return same & (own | (branches == 0)[:, None, :])
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, cap: float | None
+) -> jax.Array:
+    """Softmax attention: q [B, T, N, H], k and v [B, S, K, H], mask [B, T, S] → [B, T, N*H].
+
+    Query head n reads key/value head n // (N/K). Scores and softmax are float32.
+    """
+    batch, length, heads, size = q.shape
+    keys, shared = k.shape[1:3]
+    group = heads // shared
+    # The queries of a group are stacked into rows: one plain matrix product per key/value head.
+    rows = q.reshape(batch, length, shared, group, size).transpose(0, 2, 1, 3, 4)
+    rows = rows.reshape(batch, shared, length * group, size)
+    scores = jnp.einsum("BKQH,BSKH->BKQS", rows, k, preferred_element_type=jnp.float32)
+    scores = soft_cap(scores.reshape(batch, shared, length, group, keys), cap)
+    weights = jax.nn.softmax(jnp.where(mask[:, None, :, None], scores, MASKED), axis=-1)
+    weights = weights.astype(v.dtype).reshape(batch, shared, length * group, keys)
+    mixed = jnp.einsum("BKQS,BSKH->BKQH", weights, v)
+    mixed = mixed.reshape(batch, shared, length, group, size).transpose(0, 2, 1, 3, 4)
+    return mixed.reshape(batch, length, heads * size)

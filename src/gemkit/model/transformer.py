@@ -1,0 +1,177 @@
+"""Gemma, every generation: tokens → hidden states → logits, as pure functions.
+
+`hidden` and `logits` are separate because the vocabulary is 256k: logits are computed only where
+they are wanted. Axis letters: B batch, T tokens, S keys, D width, N heads, K key/value heads,
+H head size, V vocabulary.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gemkit.model import layers
+from gemkit.model.attention import attend, causal_mask, segment_mask
+from gemkit.model.cache import KVCache, write
+from gemkit.model.config import GemmaConfig
+from gemkit.model.linear import linear
+from gemkit.model.weights import Params
+
+KeysValues = tuple[jax.Array, jax.Array]
+
+
+def hidden(
+    params: Params,
+    config: GemmaConfig,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segments: jax.Array,
+    branches: jax.Array | None = None,
+    *,
+    prefix: KVCache | None = None,
+    at: jax.Array | None = None,
+    remat: bool = False,
+) -> jax.Array:
+    """Final hidden states of whole rows, for training and scoring.
+
+    Args:
+      params: the weights tree; leaves of any type `linear` accepts.
+      tokens: [B, T] int32.
+      positions: [B, T] int32, each sequence's own, from 0 (or from the end of the prefix).
+      segments: [B, T] int32; a token sees only its own segment, 0 is padding.
+      branches: [B, T] int32, alternative continuations, see `segment_mask`.
+      prefix: a cache of one row that every row continues; it is read, not changed.
+      at: [M] int32 places b * T + t; only these get the last layer's MLP and are returned.
+      remat: recompute each block in the backward pass instead of keeping its activations.
+
+    Returns:
+      [B, T, D], or [M, D] with `at`; normalised, ready for `logits`.
+    """
+    own = segment_mask(segments, branches)
+    masks = {}
+    for kind in set(config.layer_kinds):
+        mask = own & causal_mask(positions, positions, config.window(kind))
+        if prefix is not None:
+            before = causal_mask(positions, prefix.positions[kind], config.window(kind))
+            mask = jnp.concatenate([before & (segments > 0)[:, :, None], mask], axis=2)
+        masks[kind] = mask
+    rotations = _rotations(config, positions)
+    x = layers.embed(params["embed"], tokens)
+    last = config.num_layers - 1
+    for index, kind in enumerate(config.layer_kinds):
+        extend = _own if prefix is None else _after(prefix, index, x.shape[0])
+
+        def run(x: jax.Array, layer: Params, kind=kind, index=index, extend=extend) -> jax.Array:
+            place = at if index == last else None
+            return block(layer, config, x, rotations[kind], masks[kind], extend, place)
+
+        x = (jax.checkpoint(run) if remat else run)(x, params["layers"][index])
+    return layers.rms_norm(x, params["final_norm"], config.norm_eps)
+
+
+def hidden_cached(
+    params: Params, config: GemmaConfig, tokens: jax.Array, positions: jax.Array, cache: KVCache
+) -> tuple[jax.Array, KVCache]:
+    """Hidden states of the next T tokens of every row, and the cache with them written.
+
+    Args:
+      tokens: [B, T] int32, at most `PIECE` columns, padded on the left.
+      positions: [B, T] int32, -1 at padding.
+
+    Returns:
+      ([B, T, D], cache).
+    """
+    cursor = cache.cursor
+    written = {kind: write(held, positions, cursor) for kind, held in cache.positions.items()}
+    masks = {
+        kind: causal_mask(positions, held, config.window(kind)) for kind, held in written.items()
+    }
+    rotations = _rotations(config, positions)
+    keys, values = list(cache.keys), list(cache.values)
+    x = layers.embed(params["embed"], tokens)
+    for index, kind in enumerate(config.layer_kinds):
+
+        def extend(k: jax.Array, v: jax.Array, index: int = index) -> KeysValues:
+            keys[index] = write(keys[index], k, cursor)
+            values[index] = write(values[index], v, cursor)
+            return keys[index], values[index]
+
+        x = block(params["layers"][index], config, x, rotations[kind], masks[kind], extend)
+    x = layers.rms_norm(x, params["final_norm"], config.norm_eps)
+    return x, KVCache(keys, values, written, cursor + tokens.shape[1])
+
+
+def logits(params: Params, config: GemmaConfig, states: jax.Array) -> jax.Array:
+    """Hidden states [..., D] → float32 logits [..., V] through the tied embedding."""
+    table = params["embed"]
+    axes = (((states.ndim - 1,), (1,)), ((), ()))
+    raw = jax.lax.dot_general(states, table, axes, preferred_element_type=jnp.float32)
+    return layers.soft_cap(raw, config.final_logit_softcap)
+
+
+def block(
+    layer: Params,
+    config: GemmaConfig,
+    x: jax.Array,
+    cos_sin: layers.Rotation,
+    mask: jax.Array,
+    extend: Callable[[jax.Array, jax.Array], KeysValues],
+    at: jax.Array | None = None,
+) -> jax.Array:
+    """One decoder block on x [B, T, D]; `extend` says which keys and values are looked at."""
+    eps = config.norm_eps
+    attention = layer["attn"]
+    normed = layers.rms_norm(x, layer["pre_attn_norm"], eps)
+    heads = (*x.shape[:2], -1, config.head_dim)
+    q = linear(normed, attention["q"]).reshape(heads)
+    k = linear(normed, attention["k"]).reshape(heads)
+    v = linear(normed, attention["v"]).reshape(heads)
+    if config.qk_norm:
+        q = layers.rms_norm(q, attention["q_norm"], eps)
+        k = layers.rms_norm(k, attention["k_norm"], eps)
+    q = layers.rotate(q, cos_sin) * jnp.asarray(config.query_scale, x.dtype)
+    k, v = extend(layers.rotate(k, cos_sin), v)
+    mixed = attend(q, k, v, mask, config.attn_logit_softcap)
+    if at is not None:
+        mixed = mixed.reshape(-1, mixed.shape[-1])[at]
+        x = x.reshape(-1, x.shape[-1])[at]
+    mixed = linear(mixed, attention["o"])
+    if config.post_norms:
+        mixed = layers.rms_norm(mixed, layer["post_attn_norm"], eps)
+    x = x + mixed
+    fed = layers.gated_mlp(layers.rms_norm(x, layer["pre_ffw_norm"], eps), layer["mlp"])
+    if config.post_norms:
+        fed = layers.rms_norm(fed, layer["post_ffw_norm"], eps)
+    return x + fed
+
+
+def _rotations(config: GemmaConfig, positions: jax.Array) -> dict[str, layers.Rotation]:
+    bases: dict[str, tuple[float, float]] = {
+        "global": (config.rope_theta, config.rope_scale),
+        "local": (config.rope_local_theta, 1.0),
+    }
+    return {
+        kind: layers.rotation(positions, config.head_dim, *bases[kind])
+        for kind in set(config.layer_kinds)
+    }
+
+
+def _own(k: jax.Array, v: jax.Array) -> KeysValues:
+    return k, v
+
+
+def _after(prefix: KVCache, index: int, batch: int) -> Callable[..., KeysValues]:
+    def extend(k: jax.Array, v: jax.Array) -> KeysValues:
+        def join(held: jax.Array, new: jax.Array) -> jax.Array:
+            shared = jnp.broadcast_to(held, (batch, *held.shape[1:])).astype(new.dtype)
+            return jnp.concatenate([shared, new], axis=1)
+
+        return join(prefix.keys[index], k), join(prefix.values[index], v)
+
+    return extend
+
+
+def positions_of(segments: Any) -> Any:
+    """Positions [B, T] of rows that hold one sequence each, given segments [B, T] of 0 and 1."""
+    return jnp.maximum(jnp.cumsum(segments, axis=1) - 1, 0).astype(jnp.int32)
