@@ -1,0 +1,1 @@
+"""Files ↔ weights: a names table times format readers and writers."""

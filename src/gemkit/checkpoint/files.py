@@ -1,0 +1,143 @@
+"""What checkpoint folders of any format hold: JSON objects and tensors not read yet.
+
+Files come from strangers: sizes, types and file names are checked before they are used.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemkit.errors import CheckpointError, ConfigError
+
+# numpy's names of the dtypes that weights may have in a file.
+FLOAT_DTYPES = ("float32", "bfloat16", "float16")
+
+_MAX_JSON_BYTES = 256 * 2**20
+
+# Largest value believed of each size, so that a damaged file cannot ask for endless work.
+SIZE_LIMITS = {
+    "num_layers": 1000, "hidden_size": 2**20, "intermediate_size": 2**22, "num_heads": 2**12,
+    "num_kv_heads": 2**12, "head_dim": 2**14, "vocab_size": 2**24, "max_positions": 2**31 - 1,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A tensor in a file, not read yet.
+
+    Attributes:
+      name: as the file spells it.
+      shape: as the file has it.
+      dtype: numpy's name of it, or the file's own word where numpy has none.
+      read: gives the values, as a view of the mapped file where the format allows.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensors:
+    """The tensors of one checkpoint, by the names table's spelling.
+
+    Attributes:
+      found: every tensor that may be a weight of the model.
+      spell: turns a name of the table into this checkpoint's own spelling, for messages.
+      unused: names of tensors that are no part of the text model, such as a vision tower's.
+    """
+
+    found: Mapping[str, Stored]
+    spell: Callable[[str], str]
+    unused: tuple[str, ...] = ()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: unreadable, not JSON, or JSON but no object.
+    """
+    todo = "copy the file again"
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise CheckpointError(f"{path} is {path.stat().st_size} bytes long", "a small file")
+        value = json.loads(path.read_text("utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise CheckpointError(f"{path} is not JSON ({reason})", "a JSON object", todo) from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(value).__name__}", "an object", todo)
+    return value
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def shard_path(folder: Path, name: Any, index: Path) -> Path:
+    """The file an index names, which must lie directly in its folder and exist.
+
+    Raises:
+        CheckpointError: the name leads elsewhere, or there is no such file.
+    """
+    plain = isinstance(name, str) and Path(name).name == name and name not in ("", "..")
+    if not plain or "\\" in name or "\0" in name:
+        raise CheckpointError(
+            f"{index} names the shard {name!r}", "a file in the same folder",
+            "do not trust this checkpoint",
+        )  # fmt: skip
+    if not (folder / name).is_file():
+        raise CheckpointError(
+            f"{folder} lacks the shard {name} that {index.name} names",
+            "every shard in the folder", "copy or download the missing file",
+        )  # fmt: skip
+    return folder / name
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Typed access to a JSON object of settings; `where` names it in messages."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def integer(self, key: str, limit: int) -> int:
+        """A whole number from 1 to `limit`."""
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
+            raise self.error(key, f"a whole number from 1 to {limit}")
+        return value
+
+    def number(self, key: str) -> float:
+        """A number above 0."""
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise self.error(key, "a number above 0")
+        if value > 1e30:
+            raise self.error(key, "a number below 1e30")
+        return float(value)
+
+    def optional(self, key: str) -> float | None:
+        """A number above 0, or None where the setting is absent or null."""
+        return None if self.values.get(key) is None else self.number(key)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "true or false")
+        return value
+
+    def error(self, key: str, expected: str, todo: str = "") -> ConfigError:
+        """The error to raise about one setting."""
+        value = json.dumps(self.values.get(key))
+        short = value if len(value) <= 80 else value[:77] + "..."
+        return ConfigError(f"{self.where}: {key} is {short}", expected, todo)
