@@ -1,0 +1,1 @@
+"""Adapters: other leaf types in the same tree of weights."""

@@ -1,0 +1,1 @@
+"""Answers → scores, tables and reports."""

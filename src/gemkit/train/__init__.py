@@ -1,0 +1,1 @@
+"""Training: rows, packing, loss, steps and the one loop."""
