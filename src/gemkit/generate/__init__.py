@@ -1,0 +1,1 @@
+"""Generation and scoring: token ids in, token ids and log-likelihoods out."""
