@@ -1,0 +1,225 @@
+"""The text nano is trained on, and how it is cut into packed rows.
+
+Sources: the source and docstrings of the running Python's standard library, and text that this
+project's own generators write. Everything is drawn from a seed: row `n` of a run is always the
+same for the same Python and the same generators.
+"""
+
+import ast
+import hashlib
+import random
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import dialogue
+import numpy as np
+import reviews
+import snippets
+
+from gemkit.text.chat import chat_ids
+from gemkit.text.fim import SEPARATOR, fim_ids
+from gemkit.text.tokenizer import Tokenizer
+
+# Share of rows' documents by source.
+MIXTURE = {"library": 0.30, "snippets": 0.28, "reviews": 0.22, "dialogue": 0.14, "docs": 0.06}
+FIM_SHARE = {"library": 0.6, "snippets": 0.75}
+POOL = {"snippets": 60_000, "reviews": 120_000, "dialogue": 60_000}
+HELD_OUT_SHARE = 0.01
+WINDOW_LINES = (8, 48)
+# The end of a row that is too short for code with a middle holds the start of something longer.
+LEAST_ROOM = 64
+
+# Tables, tests and vendored trees teach a small model nothing.
+SKIPPED_PARTS = {
+    "site-packages", "test", "tests", "idle_test", "encodings", "pydoc_data", "lib2to3",
+    "__pycache__", "ensurepip", "__phello__", "turtledemo", "idlelib", "msilib",
+}  # fmt: skip
+MOST_BYTES = 120_000
+
+
+def held_out(name: str) -> bool:
+    """Whether a file or sample belongs to validation: decided by its name or text alone."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
+
+
+def library_files() -> list[tuple[str, str]]:
+    """(path, source) of the standard library's modules, sorted by path."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = []
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if SKIPPED_PARTS.isdisjoint(relative.parts) and path.stat().st_size < MOST_BYTES:
+            files.append((relative.as_posix(), path.read_text(encoding="utf-8", errors="replace")))
+    return files
+
+
+def documented(files: list[tuple[str, str]]) -> list[list[dict[str, str]]]:
+    """Question and answer pairs from the docstrings of public functions and classes."""
+    found = []
+    for path, source in files:
+        module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        try:
+            tree = ast.parse(source)
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+                continue
+            text = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
+            if 20 < len(text) < 300:
+                question = f"What does {node.name} in {module} do?"
+                if isinstance(node, ast.ClassDef):
+                    question = f"What is {node.name} in {module}?"
+                found.append(
+                    [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
+                )
+    return found
+
+
+def pools(seed: int) -> dict[str, list]:
+    """Every source's samples."""
+    files = library_files()
+    return {
+        "library": files,
+        "snippets": list(snippets.snippets(seed, POOL["snippets"])),
+        "reviews": list(reviews.reviews(seed, POOL["reviews"])),
+        "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
+        "docs": documented(files),
+    }
+
+
+def vocabulary_texts(samples: dict[str, list]) -> Iterator[str]:
+    """A balanced share of all sources, to learn the vocabulary from."""
+    yield from (source for _, source in samples["library"][::2])
+    yield from (source for _, source in samples["snippets"][:12_000])
+    yield from samples["reviews"][:40_000]
+    for messages in samples["dialogue"][:8_000]:
+        yield from (message["content"] for message in messages)
+
+
+class Corpus:
+    """Draws token sequences and packs them into rows."""
+
+    def __init__(self, tokenizer: Tokenizer, samples: dict[str, list], seed: int) -> None:
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._separator = tokenizer.token_to_id(SEPARATOR)
+        self._pools: dict[bool, dict[str, list]] = {False: {}, True: {}}
+        for name, pool in samples.items():
+            for valid in (False, True):
+                kept = [sample for sample in pool if held_out(_name(name, sample)) == valid]
+                self._pools[valid][name] = kept
+        # Long files are drawn more often, so that every line has the same chance.
+        self._weights = {
+            valid: np.cumsum([len(source) for _, source in self._pools[valid]["library"]])
+            for valid in (False, True)
+        }
+
+    def rows(self, count: int, length: int, step: int, valid: bool = False) -> dict:
+        """A batch: tokens, positions, segments [B, T] and the targets of every position [B*T].
+
+        Sequences follow each other without crossing; the last of a row is cut at its end.
+        """
+        rng = random.Random(f"{self._seed} {step} {valid}")
+        tokens = np.zeros((count, length + 1), np.int32)
+        segments = np.zeros_like(tokens)
+        positions = np.zeros_like(tokens)
+        for row in range(count):
+            filled, segment = 0, 0
+            while filled < length + 1:
+                ids = self.draw(rng, length + 1 - filled, valid)
+                segment += 1
+                end = filled + len(ids)
+                tokens[row, filled:end] = ids
+                segments[row, filled:end] = segment
+                positions[row, filled:end] = np.arange(len(ids))
+                filled = end
+        same = segments[:, 1:] == segments[:, :-1]
+        return {
+            "tokens": tokens[:, :-1],
+            "positions": positions[:, :-1],
+            "segments": segments[:, :-1],
+            "target_index": np.arange(count * length, dtype=np.int32),
+            "target_ids": tokens[:, 1:].reshape(-1),
+            "target_weights": same.reshape(-1).astype(np.float32),
+        }
+
+    def draw(self, rng: random.Random, room: int, valid: bool = False) -> list[int]:
+        """One sequence of a source drawn by the mixture, at most `room` tokens."""
+        source = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+        return self.sample(source, rng, room if room >= LEAST_ROOM else 10 * room, valid)[:room]
+
+    def sample(
+        self, source: str, rng: random.Random, room: int, valid: bool = False
+    ) -> list[int]:
+        """One sequence of the given source, `<bos>` first.
+
+        Code with its middle cut out is trimmed far from the cut to `room` tokens; other
+        sequences may be longer.
+        """
+        pool, encode = self._pools[valid][source], self._tokenizer.encode
+        if source == "reviews":
+            return encode(rng.choice(pool), bos=True, eos=True)
+        if source in ("dialogue", "docs"):
+            return chat_ids(self._tokenizer, rng.choice(pool), add_generation_prompt=False)[0]
+        if source == "library":
+            weights = self._weights[valid]
+            path, text = pool[int(np.searchsorted(weights, rng.random() * weights[-1]))]
+            text = window(text, rng)
+        else:
+            path, text = rng.choice(pool)
+        named = path if rng.random() < 0.5 else None
+        if rng.random() < FIM_SHARE[source]:
+            prefix, middle, suffix = split(text, rng)
+            answer = [*encode(middle), self._separator]
+            budget = max(room - len(answer), LEAST_ROOM)
+            ids = fim_ids(self._tokenizer, prefix, suffix, path=named, budget=budget)
+            return [*ids, *answer]
+        return encode(f"{named}\n{text}" if named else text, bos=True, eos=True)
+
+
+def window(text: str, rng: random.Random) -> str:
+    """Some consecutive lines, begun at a blank line's end where there is one nearby."""
+    lines = text.splitlines(keepends=True)
+    count = rng.randint(*WINDOW_LINES)
+    start = rng.randrange(max(1, len(lines) - count // 2))
+    for index in range(start, max(start - 20, 0), -1):
+        if not lines[index - 1].strip():
+            start = index
+            break
+    return "".join(lines[start : start + count])
+
+
+def split(text: str, rng: random.Random) -> tuple[str, str, str]:
+    """Prefix, middle and suffix: the rest of a line, whole lines, or any span of characters."""
+    lines = text.splitlines(keepends=True)
+    starts = np.cumsum([0] + [len(line) for line in lines])
+    full = [i for i, line in enumerate(lines) if line.strip()]
+    kind = rng.random()
+    if not full or kind < 0.15:
+        first, last = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+        last = min(last, first + 120)
+    else:
+        index = rng.choice(full)
+        line = lines[index]
+        indent = len(line) - len(line.lstrip())
+        end = int(starts[index]) + len(line.rstrip("\n"))
+        if kind < 0.6:
+            first = int(starts[index]) + rng.randrange(indent, len(line.rstrip("\n")) + 1)
+            last = end
+        elif kind < 0.75:
+            first, last = sorted(rng.randrange(indent, len(line)) for _ in range(2))
+            first, last = int(starts[index]) + first, int(starts[index]) + last
+        else:
+            first = int(starts[index]) + indent
+            end_line = min(index + rng.randint(0, 4), len(lines) - 1)
+            last = int(starts[end_line]) + len(lines[end_line].rstrip("\n"))
+    return text[:first], text[first:last], text[last:]
+
+
+def _name(source: str, sample: object) -> str:
+    if source in ("library", "snippets"):
+        return sample[0] if source == "library" else sample[1]  # type: ignore[index]
+    return str(sample)

@@ -1,0 +1,200 @@
+"""Train nano, the embedded model, from scratch: `make nano`.
+
+Writes the vocabulary, checkpoints and a log to the work folder and, at the end, the model as a
+Hugging Face folder into the package. Started again, it goes on from the newest checkpoint.
+"""
+
+import argparse
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import corpus
+import jax
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers, muon
+from vocabulary import train_vocabulary
+
+from gemkit.checkpoint.load import save_checkpoint
+from gemkit.model.config import GemmaConfig
+from gemkit.model.weights import count_parameters, flatten, init_params, unflatten
+from gemkit.text.tokenizer import Tokenizer
+from gemkit.train.step import init_state, make_train_step, make_valid_step
+
+HERE = Path(__file__).resolve().parent
+PACKAGE_FOLDER = HERE.parent / "src" / "gemkit" / "presets" / "nano"
+
+CONFIG = GemmaConfig(
+    num_layers=6, hidden_size=192, intermediate_size=512, num_heads=4, num_kv_heads=1,
+    head_dim=64, vocab_size=4096, query_scale=64**-0.5,
+    attention_pattern=("local",) * 5 + ("global",), sliding_window=256, qk_norm=True,
+    post_norms=True, rope_theta=100_000.0, max_positions=1024,
+)  # fmt: skip
+
+SEED = 0
+# Rows grow once, late: short rows are cheap, long ones teach the far positions.
+SHORT, LONG = (16, 256), (4, 1024)
+LONG_SHARE = 0.15
+PEAK_RATE, WARMUP, DECAY_SHARE = 1e-2, 100, 0.25
+SAVE_EVERY, LOG_EVERY, VALID_EVERY = 100, 20, 400
+
+
+def optimizer(steps: int) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) for the layers' matrices, Adam for the embedding and the norms."""
+    decay = int(DECAY_SHARE * steps)
+    # Constant until the decay, so that the number of steps can be decided on while it runs.
+    rate = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, PEAK_RATE, WARMUP),
+            optax.constant_schedule(PEAK_RATE),
+            optax.linear_schedule(PEAK_RATE, 0.02 * PEAK_RATE, decay),
+        ],
+        [WARMUP, steps - decay],
+    )
+
+    def matrices(params: Any) -> Any:
+        def numbers(path: str, leaf: Any) -> MuonDimensionNumbers | None:
+            # Where the other rule is at work, optax shows a leaf without a shape.
+            if path == "embed" or isinstance(leaf, optax.MaskedNode) or leaf.ndim != 2:
+                return None
+            return MuonDimensionNumbers(reduction_axis=1, output_axis=0)
+
+        return unflatten({path: numbers(path, leaf) for path, leaf in flatten(params)})
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        muon(
+            rate,
+            adam_learning_rate=lambda count: 0.5 * rate(count),
+            consistent_rms=0.2,
+            weight_decay=0.01,
+            muon_weight_dimension_numbers=matrices,
+        ),
+    )
+
+
+def save_state(folder: Path, step: int, state: Any) -> None:
+    """The whole training state in one file, the newest two kept."""
+    leaves = jax.tree.leaves(state)
+    arrays = {str(i): np.asarray(_plain(leaf)) for i, leaf in enumerate(leaves)}
+    path = folder / f"state_{step:06}.npz"
+    unfinished = path.with_suffix(".partial")
+    with unfinished.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(unfinished, path)
+    for old in sorted(folder.glob("state_*.npz"))[:-2]:
+        old.unlink()
+
+
+def load_state(folder: Path, fresh: Any) -> Any:
+    """The newest saved state in the shape of `fresh`, or `fresh` itself."""
+    saved = sorted(folder.glob("state_*.npz"))
+    if not saved:
+        return fresh
+    with np.load(saved[-1]) as arrays:
+        leaves = [
+            jax.random.wrap_key_data(arrays[str(i)]) if _is_key(leaf) else jax.numpy.asarray(
+                arrays[str(i)]
+            )
+            for i, leaf in enumerate(jax.tree.leaves(fresh))
+        ]
+    return jax.tree.unflatten(jax.tree.structure(fresh), leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def validate(text: corpus.Corpus, params: Any, step_function: Any, tokenizer: Tokenizer) -> dict:
+    """Bits per byte and next-token accuracy on held-out samples, by source."""
+    results = {}
+    for source in corpus.MIXTURE:
+        rng, loss, size, right, weight = random.Random(f"valid {source}"), 0.0, 0, 0.0, 0.0
+        for _ in range(6):
+            batch, size_here = _valid_batch(text, source, rng, tokenizer)
+            sums = step_function(params, {}, batch)
+            loss, size = loss + float(sums.loss), size + size_here
+            right, weight = right + float(sums.correct), weight + float(sums.weight)
+        results[source] = {
+            "bits_per_byte": round(loss / np.log(2) / max(size, 1), 4),
+            "accuracy": round(right / weight, 4),
+        }
+    return results
+
+
+def _valid_batch(text: corpus.Corpus, source: str, rng: Any, tokenizer: Tokenizer) -> Any:
+    rows, length = 16, 256
+    tokens = np.zeros((rows, length + 1), np.int32)
+    size = 0
+    for row in range(rows):
+        ids = text.sample(source, rng, length + 1, valid=True)[: length + 1]
+        tokens[row, : len(ids)] = ids
+        size += sum(len(tokenizer.token_bytes(token)) for token in ids[1:])
+    segments = (tokens > 0).astype(np.int32)
+    return {
+        "tokens": tokens[:, :-1],
+        "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+        "segments": segments[:, :-1],
+        "target_index": np.arange(rows * length, dtype=np.int32),
+        "target_ids": tokens[:, 1:].reshape(-1),
+        "target_weights": segments[:, 1:].reshape(-1).astype(np.float32),
+    }, size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--work", type=Path, default=HERE / "work")
+    parser.add_argument("--out", type=Path, default=PACKAGE_FOLDER)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+
+    print("gathering text", flush=True)
+    samples = corpus.pools(SEED)
+    vocabulary = arguments.work / "tokenizer.model"
+    if not vocabulary.exists():
+        print("learning the vocabulary", flush=True)
+        train_vocabulary(corpus.vocabulary_texts(samples), vocabulary, CONFIG.vocab_size)
+    tokenizer = Tokenizer.from_file(vocabulary)
+    text = corpus.Corpus(tokenizer, samples, SEED)
+    print(f"{count_parameters(CONFIG):,} parameters", flush=True)
+
+    rule = optimizer(arguments.steps)
+    state = load_state(arguments.work, init_state(init_params(CONFIG, SEED), rule, SEED))
+    train, valid = make_train_step(CONFIG, None, rule), make_valid_step(CONFIG, None)
+    log = (arguments.work / "log.jsonl").open("a")
+    long_from = int((1 - LONG_SHARE) * arguments.steps)
+    began, tokens_seen, pending = time.monotonic(), 0, []
+    for step in range(int(state.step), arguments.steps):
+        rows, length = LONG if step >= long_from else SHORT
+        state, result = train(state, {}, text.rows(rows, length, step))
+        pending.append(result)
+        tokens_seen += rows * length
+        if (step + 1) % LOG_EVERY == 0:
+            loss = sum(float(r.sums.loss) for r in pending)
+            weight = sum(float(r.sums.weight) for r in pending)
+            speed = tokens_seen / (time.monotonic() - began)
+            line = {"step": step + 1, "loss": round(loss / weight, 4), "tokens_per_s": int(speed)}
+            if (step + 1) % VALID_EVERY == 0:
+                line["valid"] = validate(text, state.trained, valid, tokenizer)
+            print(json.dumps(line), flush=True)
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            pending = []
+        if (step + 1) % SAVE_EVERY == 0:
+            save_state(arguments.work, step + 1, state)
+    save_state(arguments.work, arguments.steps, state)
+    save_checkpoint(arguments.out, CONFIG, state.trained, tokenizer)
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
