@@ -1,0 +1,1 @@
+"""The command line: words in, calls to the library, one-line errors out."""
