@@ -30,6 +30,11 @@ WINDOW_LINES = (8, 48)
 # The end of a row that is too short for code with a middle holds the start of something longer.
 LEAST_ROOM = 64
 
+RATINGS = {
+    "ko": ("별점: {count}점", "평점 {count}/5", "별점 {count}개", "{stars}", "점수: {count}"),
+    "en": ("Rating: {count}/5", "{count} stars", "{count} out of 5", "{stars}", "Score: {count}"),
+}
+
 # Tables, tests and vendored trees teach a small model nothing.
 SKIPPED_PARTS = {
     "site-packages", "test", "tests", "idle_test", "encodings", "pydoc_data", "lib2to3",
@@ -84,10 +89,22 @@ def pools(seed: int) -> dict[str, list]:
     return {
         "library": files,
         "snippets": list(snippets.snippets(seed, POOL["snippets"])),
-        "reviews": list(reviews.reviews(seed, POOL["reviews"])),
+        "reviews": [_rated(seed, number) for number in range(POOL["reviews"])],
         "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
         "docs": documented(files),
     }
+
+
+def _rated(seed: int, number: int) -> str:
+    """A review; every other one says how many stars it gives, mostly after the text."""
+    rng = random.Random(f"{seed} review {number}")
+    positive, korean = rng.random() < 0.5, rng.random() < reviews.KOREAN_SHARE
+    text = (reviews.korean_review if korean else reviews.english_review)(rng, positive)
+    if rng.random() < 0.5:
+        return text
+    count = rng.choice((4, 5, 5) if positive else (1, 1, 2))
+    rating = rng.choice(RATINGS["ko" if korean else "en"]).format(count=count, stars="★" * count)
+    return f"{rating}\n{text}" if rng.random() < 0.2 else f"{text}\n{rating}"
 
 
 def vocabulary_texts(samples: dict[str, list]) -> Iterator[str]:

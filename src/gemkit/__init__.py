@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from gemkit.adapt.lora import Lora as Lora
     from gemkit.errors import GemkitError as GemkitError
     from gemkit.language_model import LanguageModel as LanguageModel
-    from gemkit.language_model import init as init
-    from gemkit.language_model import load as load
+    from gemkit.loading import init as init
+    from gemkit.loading import load as load
     from gemkit.model.config import GemmaConfig as GemmaConfig
-    from gemkit.tune import tune as tune
+    from gemkit.tuning import tune as tune
 
 __version__ = "0.1.0"
 
@@ -24,10 +24,10 @@ _HOMES: dict[str, str | None] = {
     "GemmaConfig": "gemkit.model.config",
     "LanguageModel": "gemkit.language_model",
     "Lora": "gemkit.adapt.lora",
-    "init": "gemkit.language_model",
-    "load": "gemkit.language_model",
+    "init": "gemkit.loading",
+    "load": "gemkit.loading",
     "tasks": None,
-    "tune": "gemkit.tune",
+    "tune": "gemkit.tuning",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -40,7 +40,6 @@ def __getattr__(name: str) -> Any:
     if home is None:
         return importlib.import_module(f"gemkit.{name}")
     value = getattr(importlib.import_module(home), name)
-    # `gemkit.tune` is both a module and its function: the import above bound the module here.
     globals()[name] = value
     return value
 

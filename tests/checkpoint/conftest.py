@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import sentencepiece
 
-from gemkit.checkpoint.names import cells
 from gemkit.model.config import GemmaConfig
-from gemkit.model.weights import Params, flatten, specs, unflatten
 from gemkit.text.tokenizer import Tokenizer
+
+# JAX is imported in the fixtures: a conftest is read before the settings it starts with are made.
+Params = dict[str, Any]
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 24, "intermediate_size": 40, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8,
@@ -53,6 +53,9 @@ def tiny() -> dict[str, GemmaConfig]:
 @pytest.fixture(scope="session")
 def weights() -> Callable[..., Params]:
     """weights(config, dtype="float32") → random weights, norm scales too."""
+    import jax.numpy as jnp
+
+    from gemkit.model.weights import specs, unflatten
 
     def make(config: GemmaConfig, dtype: str = "float32") -> Params:
         rng = np.random.default_rng(7)
@@ -65,6 +68,7 @@ def weights() -> Callable[..., Params]:
 @pytest.fixture(scope="session")
 def same() -> Callable[[Params, Params], bool]:
     """Whether two trees have the same paths, dtypes and values."""
+    from gemkit.model.weights import flatten
 
     def compare(a: Params, b: Params) -> bool:
         left, right = dict(flatten(a)), dict(flatten(b))
@@ -133,6 +137,8 @@ def write_preset(
     keras_config: Callable[[GemmaConfig], dict[str, Any]],
 ) -> Callable[..., dict[str, np.ndarray]]:
     """write_preset(folder, config, params, prefix="layers/") → what it wrote, by dataset name."""
+    from gemkit.checkpoint.names import cells
+    from gemkit.model.weights import flatten
 
     def write(
         folder: Path, config: GemmaConfig, params: Params, prefix: str = "layers/"

@@ -254,6 +254,8 @@ def test_the_hash_knows_values_paths_and_dtypes(config: GemmaConfig, weights: Ma
         swapped,
     )
     assert len({digest, *(params_hash(other) for other in others)}) == 5
+    with pytest.raises(CheckpointError, match="embed is a str; expected plain arrays"):
+        params_hash(params | {"embed": "packed"})
 
 
 def test_the_hash_does_not_depend_on_the_file(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-import gemkit
+from gemkit import __version__
 from gemkit.checkpoint import huggingface, huggingface_config, keras
 from gemkit.checkpoint.files import FLOAT_DTYPES, Tensors, read_json
 from gemkit.checkpoint.names import SAME, Cell, Format, cells, stored_shape
@@ -198,7 +198,7 @@ def save_checkpoint(
     path = Path(path)
     leaves = _plain_leaves(config, params)
     dtype = leaves["embed"].dtype.name
-    described = huggingface_config.write_config(config, dtype, gemkit.__version__)
+    described = huggingface_config.write_config(config, dtype, __version__)
     named = {f"model.{c.name}": leaves[p] for p, c in cells(config, "hugging_face").items()}
     with _new_folder(path, sum(leaf.nbytes for leaf in leaves.values())) as folder:
         huggingface.write_tensors(folder, named, max_shard_bytes)
@@ -216,18 +216,22 @@ def _plain_leaves(config: GemmaConfig, params: Params) -> dict[str, Any]:
     for wanted in shapes.keys() ^ leaves.keys():
         raise CheckpointError(f"weights and configuration differ at {wanted}", "the same leaves")
     for path, shape in shapes.items():
-        leaf = leaves[path]
-        if not isinstance(leaf, jax.Array | np.ndarray):
-            raise CheckpointError(
-                f"{path} is a {type(leaf).__name__}", "plain arrays",
-                "merge the adapter or undo the quantisation first",
-            )  # fmt: skip
+        leaf = _plain(path, leaves[path])
         if leaf.shape != shape or leaf.dtype.name not in FLOAT_DTYPES:
             raise CheckpointError(
                 f"{path} is {leaf.dtype.name}{list(leaf.shape)}",
                 f"{list(shape)} in {', '.join(FLOAT_DTYPES)}",
             )
     return leaves
+
+
+def _plain(path: str, leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        raise CheckpointError(
+            f"{path} is a {type(leaf).__name__}", "plain arrays",
+            "merge the adapter or undo the quantisation first",
+        )  # fmt: skip
+    return leaf
 
 
 @contextlib.contextmanager
@@ -294,6 +298,9 @@ def params_hash(params: Params) -> str:
     """sha256 of the weights by path, dtype, shape and bytes, as hexadecimal digits.
 
     The same for equal weights however they were stored; leaves are hashed side by side.
+
+    Raises:
+        CheckpointError: a leaf is no plain array, such as a LoRA pair.
     """
     leaves: Mapping[str, Any] = dict(sorted(flatten(params)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -303,7 +310,7 @@ def params_hash(params: Params) -> str:
 
 def _leaf_digest(item: tuple[str, Any]) -> bytes:
     path, leaf = item
-    values = np.ascontiguousarray(leaf)
+    values = np.ascontiguousarray(_plain(path, leaf))
     digest = hashlib.sha256(f"{path} {values.dtype.name} {values.shape}".encode())
     digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.digest()

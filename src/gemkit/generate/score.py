@@ -111,7 +111,8 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens that begin every prompt and are worth computing apart; at least one stays behind."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)
+    ordered = sorted(list(prompt) for prompt in prompts)
+    first, last = ordered[0], ordered[-1]
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     length = min(len(first), len(last)) if length is None else length
     length = min(length, min(map(len, prompts)) - 1)

@@ -31,7 +31,7 @@ class KVCache:
 
     keys: list[jax.Array]
     values: list[jax.Array]
-    positions: dict[str, jax.Array]
+    positions: dict[LayerKind, jax.Array]
     cursor: jax.Array
 
 

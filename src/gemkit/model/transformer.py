@@ -5,6 +5,7 @@ they are wanted. Axis letters: B batch, T tokens, S keys, D width, N heads, K ke
 H head size, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,13 +61,12 @@ def hidden(
     x = layers.embed(params["embed"], tokens)
     last = config.num_layers - 1
     for index, kind in enumerate(config.layer_kinds):
-        extend = _own if prefix is None else _after(prefix, index, x.shape[0])
-
-        def run(x: jax.Array, layer: Params, kind=kind, index=index, extend=extend) -> jax.Array:
-            place = at if index == last else None
-            return block(layer, config, x, rotations[kind], masks[kind], extend, place)
-
-        x = (jax.checkpoint(run) if remat else run)(x, params["layers"][index])
+        run = functools.partial(
+            block, config=config, cos_sin=rotations[kind], mask=masks[kind],
+            extend=_own if prefix is None else _after(prefix, index, x.shape[0]),
+            at=at if index == last else None,
+        )  # fmt: skip
+        x = (jax.checkpoint(run) if remat else run)(params["layers"][index], x)
     return layers.rms_norm(x, params["final_norm"], config.norm_eps)
 
 
@@ -97,7 +97,7 @@ def hidden_cached(
             values[index] = write(values[index], v, cursor)
             return keys[index], values[index]
 
-        x = block(params["layers"][index], config, x, rotations[kind], masks[kind], extend)
+        x = block(params["layers"][index], x, config, rotations[kind], masks[kind], extend)
     x = layers.rms_norm(x, params["final_norm"], config.norm_eps)
     return x, KVCache(keys, values, written, cursor + tokens.shape[1])
 
@@ -112,8 +112,8 @@ def logits(params: Params, config: GemmaConfig, states: jax.Array) -> jax.Array:
 
 def block(
     layer: Params,
-    config: GemmaConfig,
     x: jax.Array,
+    config: GemmaConfig,
     cos_sin: layers.Rotation,
     mask: jax.Array,
     extend: Callable[[jax.Array, jax.Array], KeysValues],

@@ -32,6 +32,10 @@ class _Chunk(NamedTuple):
     weights: jax.Array
 
 
+_Carry = tuple[Sums, jax.Array | None]
+_Slopes = tuple[jax.Array, jax.Array | None]
+
+
 def cross_entropy(
     table: jax.Array, config: GemmaConfig, states: jax.Array, targets: jax.Array,
     weights: jax.Array, *, frozen_head: bool,
@@ -62,16 +66,16 @@ def _cross_entropy(
 
 def _forward(
     config: GemmaConfig, frozen_head: bool, table: jax.Array, positions: _Chunk
-) -> tuple[Sums, tuple[jax.Array, jax.Array | None]]:
+) -> tuple[Sums, _Slopes]:
     """Loss and gradients in one pass, so that no chunk's logits are computed twice."""
     carry = None if frozen_head else jnp.zeros(table.shape, jnp.float32)
 
-    def add(carried: tuple, chunk: _Chunk) -> tuple[tuple, jax.Array]:
+    def add(carried: _Carry, chunk: _Chunk) -> tuple[_Carry, jax.Array]:
         sums, table_slope = carried
         raw = _raw_logits(table, chunk.states)
         loss, pull, rest = jax.vjp(lambda raw: _weighed(config, raw, chunk), raw, has_aux=True)
         slope = pull(jnp.ones_like(loss))[0].astype(table.dtype)
-        if not frozen_head:
+        if table_slope is not None:
             rows = (((0,), (0,)), ((), ()))
             table_slope += jax.lax.dot_general(
                 slope, chunk.states, rows, preferred_element_type=jnp.float32
@@ -86,7 +90,7 @@ def _forward(
 
 
 def _backward(
-    config: GemmaConfig, frozen_head: bool, slopes: tuple, cotangents: Sums
+    config: GemmaConfig, frozen_head: bool, slopes: _Slopes, cotangents: Sums
 ) -> tuple[jax.Array | None, _Chunk]:
     states_slope, table_slope = slopes
     factor = cotangents.loss

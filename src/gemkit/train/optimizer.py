@@ -27,7 +27,8 @@ class OptimizerSettings:
       schedule: cosine or linear down to zero, or constant.
       warmup: steps of linear warm-up if at least 1, a share of all steps below 1.
       weight_decay: decoupled (Loshchilov and Hutter 2019), times the learning rate.
-      no_decay: regular expressions; a path that one of them finds is not decayed.
+      no_decay: regular expressions; a path such as `layers.3.attn.q` that one of them finds is
+        not decayed.
       clip_norm: global gradient norm that is not exceeded; None for no clipping.
     """
 
@@ -47,8 +48,17 @@ class OptimizerSettings:
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise UsageError(f"learning rate is {self.learning_rate}", "a positive number")
         for name in ("warmup", "weight_decay"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", "a number of at least 0")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UsageError(f"clip_norm is {self.clip_norm}", "a positive number, or None")
+        for pattern in self.no_decay:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UsageError(
+                    f"no_decay pattern {pattern!r} is broken ({error})", "a regular expression"
+                ) from None
 
 
 def learning_rates(settings: OptimizerSettings, steps: int) -> optax.Schedule:
@@ -73,7 +83,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 
     def decayed(tree: Any) -> Any:
         def allowed(path: Any, leaf: Any) -> bool:
-            name = jax.tree_util.keystr(path)
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
             return not any(re.search(pattern, name) for pattern in settings.no_decay)
 
         return jax.tree_util.tree_map_with_path(allowed, tree)

@@ -5,7 +5,7 @@ so XLA never computes a gradient for it and the backward pass ends at the lowest
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
 from gemkit.train.loss import Sums, cross_entropy
 
-BatchArrays = dict[str, jax.Array]
+BatchArrays = Mapping[str, Any]
 """tokens, positions, segments [B, T]; target_index, target_ids, target_weights [M]."""
 
 
