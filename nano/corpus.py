@@ -21,10 +21,18 @@ from gemkit.text.chat import chat_ids
 from gemkit.text.fim import SEPARATOR, fim_ids
 from gemkit.text.tokenizer import Tokenizer
 
-# Share of rows' documents by source.
-MIXTURE = {"library": 0.30, "snippets": 0.28, "reviews": 0.22, "dialogue": 0.14, "docs": 0.06}
+# Share of sequences by source, from a step on. Reviews are short: half of the sequences is about
+# a quarter of the tokens.
+MIXTURES: tuple[tuple[int, dict[str, float]], ...] = (
+    (0, {"library": 0.30, "snippets": 0.28, "reviews": 0.22, "dialogue": 0.14, "docs": 0.06}),
+    (300, {"library": 0.15, "snippets": 0.18, "reviews": 0.08, "opinions": 0.48,
+           "dialogue": 0.08, "docs": 0.03}),
+)  # fmt: skip
+SOURCES = tuple(MIXTURES[-1][1])
+# A review tells its opinion by few tokens among many; these count for more.
+OPINION_WEIGHT = 6.0
 FIM_SHARE = {"library": 0.6, "snippets": 0.75}
-POOL = {"snippets": 60_000, "reviews": 120_000, "dialogue": 60_000}
+POOL = {"snippets": 60_000, "reviews": 120_000, "opinions": 150_000, "dialogue": 60_000}
 HELD_OUT_SHARE = 0.01
 WINDOW_LINES = (8, 48)
 # The end of a row that is too short for code with a middle holds the start of something longer.
@@ -33,6 +41,19 @@ LEAST_ROOM = 64
 RATINGS = {
     "ko": ("별점: {count}점", "평점 {count}/5", "별점 {count}개", "{stars}", "점수: {count}"),
     "en": ("Rating: {count}/5", "{count} stars", "{count} out of 5", "{stars}", "Score: {count}"),
+}
+
+QUESTIONS = {
+    "ko": (
+        ("이 리뷰는 긍정인가요, 부정인가요?\n{text}", "부정", "긍정"),
+        ("{text}\n이 손님은 만족했나요?", "아니요", "네"),
+        ("다음 후기의 분위기를 한 단어로 말해 줘.\n{text}", "나쁨", "좋음"),
+    ),
+    "en": (
+        ("Is this review positive or negative?\n{text}", "negative", "positive"),
+        ("{text}\nDid the guest like it?", "no", "yes"),
+        ("Say in one word how this review sounds.\n{text}", "bad", "good"),
+    ),
 }
 
 # Tables, tests and vendored trees teach a small model nothing.
@@ -89,22 +110,44 @@ def pools(seed: int) -> dict[str, list]:
     return {
         "library": files,
         "snippets": list(snippets.snippets(seed, POOL["snippets"])),
-        "reviews": [_rated(seed, number) for number in range(POOL["reviews"])],
+        "reviews": [rated_review(seed, number) for number in range(POOL["reviews"])],
+        "opinions": [opinion(seed, number) for number in range(POOL["opinions"])],
         "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
         "docs": documented(files),
     }
 
 
-def _rated(seed: int, number: int) -> str:
-    """A review; every other one says how many stars it gives, mostly after the text."""
-    rng = random.Random(f"{seed} review {number}")
+def review(rng: random.Random) -> tuple[str, str, bool]:
+    """Text, language and whether the guest was satisfied."""
     positive, korean = rng.random() < 0.5, rng.random() < reviews.KOREAN_SHARE
     text = (reviews.korean_review if korean else reviews.english_review)(rng, positive)
+    return text, "ko" if korean else "en", positive
+
+
+def rating(rng: random.Random, language: str, positive: bool) -> str:
+    """A line that gives few stars or many."""
+    count = rng.choice((4, 5, 5) if positive else (1, 1, 2))
+    return rng.choice(RATINGS[language]).format(count=count, stars="★" * count)
+
+
+def rated_review(seed: int, number: int) -> str:
+    """A review; every other one says how many stars it gives, mostly after the text."""
+    rng = random.Random(f"{seed} review {number}")
+    text, language, positive = review(rng)
     if rng.random() < 0.5:
         return text
-    count = rng.choice((4, 5, 5) if positive else (1, 1, 2))
-    rating = rng.choice(RATINGS["ko" if korean else "en"]).format(count=count, stars="★" * count)
-    return f"{rating}\n{text}" if rng.random() < 0.2 else f"{text}\n{rating}"
+    line = rating(rng, language, positive)
+    return f"{line}\n{text}" if rng.random() < 0.2 else f"{text}\n{line}"
+
+
+def opinion(seed: int, number: int) -> tuple[str, str, bool]:
+    """(text, answer, in turns): a review and what follows from it, a rating or a short answer."""
+    rng = random.Random(f"{seed} opinion {number}")
+    text, language, positive = review(rng)
+    if rng.random() < 0.5:
+        return f"{text}\n", rating(rng, language, positive), False
+    question, bad, good = rng.choice(QUESTIONS[language])
+    return question.format(text=text), good if positive else bad, True
 
 
 def vocabulary_texts(samples: dict[str, list]) -> Iterator[str]:
@@ -143,14 +186,16 @@ class Corpus:
         tokens = np.zeros((count, length + 1), np.int32)
         segments = np.zeros_like(tokens)
         positions = np.zeros_like(tokens)
+        weights = np.zeros(tokens.shape, np.float32)
         for row in range(count):
             filled, segment = 0, 0
             while filled < length + 1:
-                ids = self.draw(rng, length + 1 - filled, valid)
+                ids, weighs = self.draw(rng, length + 1 - filled, step, valid)
                 segment += 1
                 end = filled + len(ids)
                 tokens[row, filled:end] = ids
                 segments[row, filled:end] = segment
+                weights[row, filled:end] = weighs
                 positions[row, filled:end] = np.arange(len(ids))
                 filled = end
         same = segments[:, 1:] == segments[:, :-1]
@@ -160,30 +205,53 @@ class Corpus:
             "segments": segments[:, :-1],
             "target_index": np.arange(count * length, dtype=np.int32),
             "target_ids": tokens[:, 1:].reshape(-1),
-            "target_weights": same.reshape(-1).astype(np.float32),
+            "target_weights": np.where(same, weights[:, 1:], 0).reshape(-1),
         }
 
-    def draw(self, rng: random.Random, room: int, valid: bool = False) -> list[int]:
-        """One sequence of a source drawn by the mixture, at most `room` tokens."""
-        source = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
-        return self.sample(source, rng, room if room >= LEAST_ROOM else 10 * room, valid)[:room]
+    def draw(
+        self, rng: random.Random, room: int, step: int, valid: bool = False
+    ) -> tuple[list[int], list[float]]:
+        """One sequence of a source drawn by the mixture, at most `room` tokens, and weights."""
+        mixture = next(shares for first, shares in reversed(MIXTURES) if step >= first)
+        source = rng.choices(list(mixture), list(mixture.values()))[0]
+        ids, weights = self.sample(source, rng, room if room >= LEAST_ROOM else 10 * room, valid)
+        return ids[:room], weights[:room]
 
     def sample(
         self, source: str, rng: random.Random, room: int, valid: bool = False
-    ) -> list[int]:
-        """One sequence of the given source, `<bos>` first.
+    ) -> tuple[list[int], list[float]]:
+        """One sequence of the given source, `<bos>` first, and the weight of each token's loss.
 
         Code with its middle cut out is trimmed far from the cut to `room` tokens; other
         sequences may be longer.
         """
         pool, encode = self._pools[valid][source], self._tokenizer.encode
+        if source == "opinions":
+            return self._opinion(*rng.choice(pool))
         if source == "reviews":
-            return encode(rng.choice(pool), bos=True, eos=True)
-        if source in ("dialogue", "docs"):
-            return chat_ids(self._tokenizer, rng.choice(pool), add_generation_prompt=False)[0]
+            ids = encode(rng.choice(pool), bos=True, eos=True)
+        elif source in ("dialogue", "docs"):
+            ids = chat_ids(self._tokenizer, rng.choice(pool), add_generation_prompt=False)[0]
+        else:
+            ids = self._code(source, pool, rng, room, valid)
+        return ids, [1.0] * len(ids)
+
+    def _opinion(self, text: str, answer: str, in_turns: bool) -> tuple[list[int], list[float]]:
+        if not in_turns:
+            ids, told = self._tokenizer.encode(text, bos=True), self._tokenizer.encode(answer)
+            weights = [1.0] * len(ids) + [OPINION_WEIGHT] * len(told)
+            return [*ids, *told, self._tokenizer.eos_id], [*weights, 1.0]
+        turns = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+        ids, own = chat_ids(self._tokenizer, turns, add_generation_prompt=False)
+        return ids, [OPINION_WEIGHT if learnt else 1.0 for learnt in own]
+
+    def _code(
+        self, source: str, pool: list, rng: random.Random, room: int, valid: bool
+    ) -> list[int]:
+        encode = self._tokenizer.encode
         if source == "library":
-            weights = self._weights[valid]
-            path, text = pool[int(np.searchsorted(weights, rng.random() * weights[-1]))]
+            ends = self._weights[valid]
+            path, text = pool[int(np.searchsorted(ends, rng.random() * ends[-1]))]
             text = window(text, rng)
         else:
             path, text = rng.choice(pool)

@@ -8,10 +8,12 @@ import argparse
 import json
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import card
 import corpus
 import jax
 import numpy as np
@@ -116,7 +118,7 @@ def _plain(leaf: Any) -> Any:
 def validate(text: corpus.Corpus, params: Any, step_function: Any, tokenizer: Tokenizer) -> dict:
     """Bits per byte and next-token accuracy on held-out samples, by source."""
     results = {}
-    for source in corpus.MIXTURE:
+    for source in corpus.SOURCES:
         rng, loss, size, right, weight = random.Random(f"valid {source}"), 0.0, 0, 0.0, 0.0
         for _ in range(6):
             batch, size_here = _valid_batch(text, source, rng, tokenizer)
@@ -135,7 +137,7 @@ def _valid_batch(text: corpus.Corpus, source: str, rng: Any, tokenizer: Tokenize
     tokens = np.zeros((rows, length + 1), np.int32)
     size = 0
     for row in range(rows):
-        ids = text.sample(source, rng, length + 1, valid=True)[: length + 1]
+        ids = text.sample(source, rng, length + 1, valid=True)[0][: length + 1]
         tokens[row, : len(ids)] = ids
         size += sum(len(tokenizer.token_bytes(token)) for token in ids[1:])
     segments = (tokens > 0).astype(np.int32)
@@ -192,8 +194,23 @@ def main() -> None:
         if (step + 1) % SAVE_EVERY == 0:
             save_state(arguments.work, step + 1, state)
     save_state(arguments.work, arguments.steps, state)
-    save_checkpoint(arguments.out, CONFIG, state.trained, tokenizer)
+    export(arguments.out, state.trained, tokenizer, arguments.work, arguments.steps)
     print(f"wrote {arguments.out}")
+
+
+def export(out: Path, params: Any, tokenizer: Tokenizer, work: Path, steps: int) -> None:
+    """The model as a Hugging Face folder with its card, in place of the old one."""
+    long_from = int((1 - LONG_SHARE) * steps)
+    tokens = long_from * SHORT[0] * SHORT[1] + (steps - long_from) * LONG[0] * LONG[1]
+    log = card.read_log((work / "log.jsonl").read_text())
+    (work / "export").mkdir(exist_ok=True)
+    fresh = work / "export" / out.name
+    shutil.rmtree(fresh, ignore_errors=True)
+    save_checkpoint(fresh, CONFIG, params, tokenizer)
+    text = card.card(CONFIG, corpus.MIXTURES[-1][1], log, tokens, SEED)
+    (fresh / "README.md").write_text(text, encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(fresh, out)
 
 
 if __name__ == "__main__":

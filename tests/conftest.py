@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["small"]
+
 # Tests of other implementations import them at the top, so without them they are not even read.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["interop"]
 

@@ -29,7 +29,7 @@ GEMMA2 = GemmaConfig(
     attn_logit_softcap=1.5, final_logit_softcap=3.0, post_norms=True, **SIZES,
 )  # fmt: skip
 GEMMA3 = GemmaConfig(
-    num_layers=4, attention_pattern=("local", "local", "global"), sliding_window=WINDOW,
+    num_layers=3, attention_pattern=("local", "local", "global"), sliding_window=WINDOW,
     rope_theta=1_000_000.0, rope_scale=8.0, qk_norm=True, post_norms=True, **SIZES,
 )  # fmt: skip
 CONFIGS = {"gemma1": GEMMA1, "gemma2": GEMMA2, "gemma3": GEMMA3}
@@ -63,12 +63,19 @@ def rows(sequences: Sequence[Sequence[int]], length: int) -> dict[str, jax.Array
     return {name: jnp.asarray(array) for name, array in named.items()}
 
 
+def logits(params: Params, config: GemmaConfig, states: Any) -> np.ndarray:
+    """Float64 logits of states, in NumPy."""
+    raw = np.asarray(states, np.float64) @ np.asarray(params["embed"], np.float64).T
+    cap = config.final_logit_softcap
+    return raw if cap is None else cap * np.tanh(raw / cap)
+
+
 def full_logits(
     params: Params, config: GemmaConfig, sequence: Sequence[int], length: int = 64
 ) -> np.ndarray:
     """Logits [T, V] of one sequence by one plain forward pass, padded so as to compile once."""
-    states = hidden(params, config, **rows([sequence], length))
-    return np.asarray(transformer.logits(params, config, states))[0, : len(sequence)]
+    states = np.asarray(hidden(params, config, **rows([sequence], length)))
+    return logits(params, config, states[0, : len(sequence)])
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

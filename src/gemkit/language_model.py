@@ -18,8 +18,8 @@ from gemkit.generate.sampling import Sampling
 from gemkit.generate.score import Progress, score_continuations
 from gemkit.model import transformer
 from gemkit.model.config import GemmaConfig
-from gemkit.summary import summary_table
 from gemkit.model.weights import Params
+from gemkit.summary import summary_table
 from gemkit.text.chat import Message, chat_ids
 from gemkit.text.fim import fim_ids, fim_stop_ids, trim_middle
 from gemkit.text.stops import StopText

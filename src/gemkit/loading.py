@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from gemkit.checkpoint.files import FLOAT_DTYPES
 from gemkit.checkpoint.hub import EMBEDDED, locate
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.checkpoint.peft import read_adapter
@@ -54,7 +56,16 @@ def _load_run(path: Path, dtype: str | None) -> LanguageModel:
     base = run["model"]["name"]
     if base not in EMBEDDED and base not in VARIANTS and not Path(base).exists():
         base = run["model"].get("path", base)
-    return _adapted(load(base, dtype or run["settings"].get("dtype")), path / "adapter", str(path))
+    # In another dtype the base has another hash, so it is loaded as it was when tuned.
+    lm = _adapted(load(base, run["settings"].get("dtype")), path / "adapter", str(path))
+    return lm if dtype is None else _cast(lm, dtype)
+
+
+def _cast(lm: LanguageModel, dtype: str) -> LanguageModel:
+    if dtype not in FLOAT_DTYPES:
+        raise UsageError(f"dtype is {dtype}", ", ".join(FLOAT_DTYPES))
+    base = jax.tree.map(lambda leaf: leaf.astype(dtype), lm.base)
+    return LanguageModel(lm.name, lm.config, base, lm.optional_tokenizer, lm.lora, lm.adapter)
 
 
 def read_run(path: Path) -> dict[str, Any]:

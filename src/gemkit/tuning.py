@@ -7,13 +7,16 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import signal
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import safetensors
 
 from gemkit import __version__
 from gemkit.adapt.lora import Lora, init_adapter
@@ -23,13 +26,16 @@ from gemkit.checkpoint.peft import write_adapter
 from gemkit.errors import DataError, ModelNotFoundError, UsageError
 from gemkit.evaluate.metrics import ClassificationScores, score_labels
 from gemkit.evaluate.report import write_report
+from gemkit.evaluate.run import labelled_rows
 from gemkit.language_model import Choice, LanguageModel
 from gemkit.progress import progress
 from gemkit.tasks.classify import Classify
 from gemkit.train.data import Table, file_hash, read_table, split_rows, write_table
 from gemkit.train.loop import FitResult, FitSettings, Measures, fit, make_loss_measure
 from gemkit.train.optimizer import OptimizerSettings
+from gemkit.train.table_files import BadRow
 
+MEASURES = ("valid_loss", "valid_accuracy", "valid_macro_f1")
 VERSIONED = ("jax", "jaxlib", "numpy", "optax", "sentencepiece", "safetensors")
 
 
@@ -43,6 +49,7 @@ class TuneResult:
       metrics: of the validation rows, before and after.
       out: the run directory, None if none was asked for.
       stopped: "" or why it ended early.
+      skipped: the rows left out, those of both files.
     """
 
     lm: LanguageModel
@@ -50,12 +57,17 @@ class TuneResult:
     metrics: dict[str, float]
     out: Path | None
     stopped: str = ""
+    skipped: tuple[BadRow, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
     train: Table
     valid: Table | None
+
+    @property
+    def skipped(self) -> tuple[BadRow, ...]:
+        return (*self.train.skipped, *(self.valid.skipped if self.valid is not None else ()))
 
 
 def tune(
@@ -94,64 +106,94 @@ def tune(
       DataError: rows that cannot be used. UsageError: settings that cannot.
       TrainingError: the loss is not a number.
     """
-    settings = FitSettings(epochs, batch_tokens, seed, valid_every, patience, metric, remat)
-    rate = learning_rate if learning_rate is not None else (5e-4 if full else 5e-3)
-    rule = OptimizerSettings(
-        optimizer, rate, schedule, warmup, weight_decay, clip_norm=clip_norm
-    )  # fmt: skip
-    chosen = None if full else lora or Lora()
     if full and lora is not None:
         raise UsageError("both full and lora are given", "one of them")
-    longest = min(max_length or lm.config.max_positions, lm.config.max_positions)
-    with _run_folder(out) as folder:
-        split, task = _read(task, data, valid, valid_share, seed, skip_bad_rows)
-        session = _Session(lm, task, split, chosen, longest, settings, show_progress)
-        before = session.predict(lm) if split.valid is not None else None
-        result = session.train(rule)
-        tuned = session.model(result.trained)
-        after = session.predict(tuned) if split.valid is not None else None
-        metrics, scores = session.metrics(before, after)
-        if folder is not None:
-            run = _describe(lm, task, data, valid, settings, rule, chosen, metrics, result)
-            _write(folder, run, tuned, chosen, session, result, scores, before, after)
-    return TuneResult(
-        tuned, result.history, metrics, None if out is None else Path(out), result.stopped
+    if metric not in MEASURES:
+        raise UsageError(f"metric is {metric!r}", f"one of {', '.join(MEASURES)}")
+    rate = learning_rate if learning_rate is not None else (5e-4 if full else 5e-3)
+    recipe = _Recipe(
+        FitSettings(epochs, batch_tokens, seed, valid_every, patience, metric, remat),
+        OptimizerSettings(optimizer, rate, schedule, warmup, weight_decay, clip_norm=clip_norm),
+        None if full else lora or Lora(), valid_share, max_length, skip_bad_rows,
     )  # fmt: skip
+    with _run_folder(out) as folder:
+        split, task = _read(lm, task, data, valid, recipe)
+        session = _Session(lm, task, split, recipe, show_progress)
+        return session.run(data, valid, folder, None if out is None else Path(out))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How to tune, whatever the model and the data."""
+
+    fit: FitSettings
+    optimizer: OptimizerSettings
+    lora: Lora | None
+    valid_share: float
+    max_length: int | None
+    skip_bad_rows: bool
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise UsageError(f"max_length is {self.max_length}", "at least 1")
+
+    def longest(self, lm: LanguageModel) -> int:
+        return min(self.max_length or lm.config.max_positions, lm.config.max_positions)
+
+    def to_dict(self) -> dict[str, Any]:
+        every = dataclasses.asdict(self)
+        return {**every.pop("fit"), **every}
 
 
 class _Session:
     """The parts of one run that several of its steps need."""
 
     def __init__(
-        self, lm: LanguageModel, task: Classify, split: _Split, lora: Lora | None, longest: int,
-        settings: FitSettings, show: bool | None,
-    ) -> None:  # fmt: skip
+        self, lm: LanguageModel, task: Classify, split: _Split, recipe: _Recipe, show: bool | None
+    ) -> None:
         if lm.adapter is not None:
             raise UsageError(
                 f"{lm.name} already carries an adapter", "a model without one",
                 "save it merged first (gemkit merge), or tune its base",
             )  # fmt: skip
-        self.lm, self.task, self.split, self.lora = lm, task, split, lora
-        self.settings, self.show = settings, show
+        self.lm, self.task, self.split, self.recipe = lm, task, split, recipe
+        self.lora, self.show = recipe.lora, show
+        longest = recipe.longest(lm)
         self.examples = task.examples(lm.tokenizer, split.train, longest)
         self.valid_examples = (
             task.examples(lm.tokenizer, split.valid, longest) if split.valid is not None else []
         )
 
-    def train(self, rule: OptimizerSettings) -> FitResult:
-        lm, settings = self.lm, self.settings
+    def run(
+        self, data: str | Path, valid: str | Path | None, folder: Path | None, out: Path | None
+    ) -> TuneResult:
+        """Trains, measures before and after, and writes what `folder` holds of it."""
+        before = self.predict(self.lm)
+        result = self.train()
+        tuned = self.model(result.trained)
+        after = self.predict(tuned)
+        metrics, scores = self.metrics(before, after)
+        if folder is not None:
+            run = _describe(self, data, valid, metrics, result)
+            _write(folder, run, tuned, self, result, scores, before, after)
+        return TuneResult(
+            tuned, result.history, metrics, out, result.stopped, self.split.skipped
+        )  # fmt: skip
+
+    def train(self) -> FitResult:
+        lm, recipe = self.lm, self.recipe
         trained: Any = (
             jax.tree.map(jnp.copy, lm.base) if self.lora is None
-            else init_adapter(lm.config, self.lora, settings.seed)
+            else init_adapter(lm.config, self.lora, recipe.fit.seed)
         )  # fmt: skip
-        with progress("tuning", self.show) as update:
+        with progress("tuning", self.show) as update, _interruption() as interrupted:
 
             def tell(row: dict[str, float], steps: int) -> None:
                 update(int(row["step"]), steps, _remark(row))
 
             return fit(
                 lm.base if self.lora is not None else {}, lm.config, self.lora, trained,
-                self.examples, settings, rule, self._measure(), tell,
+                self.examples, recipe.fit, recipe.optimizer, self._measure(), tell, interrupted,
             )  # fmt: skip
 
     def _measure(self) -> Any:
@@ -160,7 +202,7 @@ class _Session:
         valid, truth = self.split.valid, self.task.truth(self.split.valid)
         frozen = self.lm.base if self.lora is not None else {}
         loss = make_loss_measure(
-            frozen, self.lm.config, self.lora, self.valid_examples, self.settings.batch_tokens
+            frozen, self.lm.config, self.lora, self.valid_examples, self.recipe.fit.batch_tokens
         )
 
         def measure(trained: Any) -> Measures:
@@ -179,8 +221,9 @@ class _Session:
             return LanguageModel(lm.name, lm.config, trained, lm.optional_tokenizer)
         return LanguageModel(lm.name, lm.config, lm.base, lm.optional_tokenizer, self.lora, trained)
 
-    def predict(self, lm: LanguageModel) -> list[Choice]:
-        assert self.split.valid is not None
+    def predict(self, lm: LanguageModel) -> list[Choice] | None:
+        if self.split.valid is None:
+            return None
         with progress("labelling validation rows", self.show) as update:
             return self.task.predict(lm, self.split.valid, lambda n, total: update(n, total, ""))
 
@@ -194,31 +237,30 @@ class _Session:
         scores = score_labels(truth, [c.choice for c in after], self.task.labels)
         found = {
             "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
-            "accuracy_before": first.accuracy, "rows": scores.count,
+            "accuracy_before": first.accuracy, "macro_f1_before": first.macro_f1,
+            "rows": scores.count,
         }  # fmt: skip
         return found, scores
 
 
 def _read(
-    task: Classify, data: str | Path, valid: str | Path | None, share: float, seed: int,
-    skip_bad_rows: bool,
-) -> tuple[_Split, Classify]:  # fmt: skip
-    table = read_table(data, skip_bad_rows=skip_bad_rows)
+    lm: LanguageModel, task: Classify, data: str | Path, valid: str | Path | None, recipe: _Recipe
+) -> tuple[_Split, Classify]:
+    def table_of(path: str | Path, task: Classify) -> Table:
+        table = read_table(path, skip_bad_rows=recipe.skip_bad_rows)
+        task = task.for_labels(table)
+        if not recipe.skip_bad_rows:
+            return table
+        return task.without_bad_rows(lm.tokenizer, table, recipe.longest(lm), labelled=True)
+
+    table = table_of(data, task)
     task = task.fitted(table)
     if valid is not None:
-        other = read_table(valid, skip_bad_rows=skip_bad_rows)
-        task.for_texts(other)
-        return _Split(table, other), task
-    if share == 0:
+        return _Split(table, table_of(valid, task)), task
+    if recipe.valid_share == 0:
         return _Split(table, None), task
-    kept, held = split_rows(task.truth(table), share, seed)
-    return _Split(_rows(table, kept), _rows(table, held)), task
-
-
-def _rows(table: Table, chosen: list[int]) -> Table:
-    return dataclasses.replace(
-        table, rows=[table.rows[i] for i in chosen], lines=[table.lines[i] for i in chosen]
-    )
+    kept, held = split_rows(task.truth(table), recipe.valid_share, recipe.fit.seed)
+    return _Split(table.part(kept), dataclasses.replace(table.part(held), skipped=[])), task
 
 
 def _remark(row: dict[str, float]) -> str:
@@ -230,10 +272,10 @@ def _remark(row: dict[str, float]) -> str:
 
 
 def _describe(
-    lm: LanguageModel, task: Classify, data: str | Path, valid: str | Path | None,
-    settings: FitSettings, rule: OptimizerSettings, lora: Lora | None,
-    metrics: dict[str, float], result: FitResult,
+    session: _Session, data: str | Path, valid: str | Path | None, metrics: dict[str, float],
+    result: FitResult,
 ) -> dict[str, Any]:  # fmt: skip
+    lm, task, split = session.lm, session.task, session.split
     files = {"train": data} if valid is None else {"train": data, "valid": valid}
     return {
         "gemkit": __version__,
@@ -243,16 +285,16 @@ def _describe(
             name: {"path": str(Path(path).resolve()), "sha256": file_hash(path)}
             for name, path in files.items()
         },
-        "settings": {
-            **dataclasses.asdict(settings), "optimizer": dataclasses.asdict(rule),
-            "lora": None if lora is None else dataclasses.asdict(lora),
-            "dtype": lm.base["embed"].dtype.name,
+        "rows": {
+            "train": len(split.train.rows), "valid": len(split.valid.rows) if split.valid else 0,
+            "skipped": len(split.skipped),
         },
+        "settings": {**session.recipe.to_dict(), "dtype": lm.base["embed"].dtype.name},
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in VERSIONED},
         },
-        "seed": settings.seed, "metrics": metrics, "best_step": result.best_step,
+        "seed": session.recipe.fit.seed, "metrics": metrics, "best_step": result.best_step,
         "stopped": result.stopped,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
@@ -266,16 +308,44 @@ def _model_path(name: str) -> str:
 
 
 @contextlib.contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a question the loop asks between steps; a second one aborts.
+
+    An exception in the middle of a step would lose the state, which the step consumes.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def check_run_folder(target: Path) -> None:
+    """Raises UsageError unless a run directory can be made there: nothing or an empty folder."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(
+            f"{target} exists and is not an empty folder", "a new run directory", "name another"
+        )
+
+
+@contextlib.contextmanager
 def _run_folder(out: str | Path | None) -> Iterator[Path | None]:
     """A temporary folder that takes the run directory's place when all went well."""
     if out is None:
         yield None
         return
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(
-            f"{target} exists and is not an empty folder", "a new run directory", "name another"
-        )
+    check_run_folder(target)
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         unfinished.mkdir(parents=True)
@@ -283,25 +353,24 @@ def _run_folder(out: str | Path | None) -> Iterator[Path | None]:
         if target.exists():
             target.rmdir()
         unfinished.rename(target)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {target}: {error.strerror or error}", "a folder with room"
-        ) from None
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot write {target}: {reason}", "a folder with room") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write(
-    folder: Path, run: dict[str, Any], tuned: LanguageModel, lora: Lora | None,
-    session: _Session, result: FitResult, scores: ClassificationScores | None,
-    before: list[Choice] | None, after: list[Choice] | None,
+    folder: Path, run: dict[str, Any], tuned: LanguageModel, session: _Session,
+    result: FitResult, scores: ClassificationScores | None, before: list[Choice] | None,
+    after: list[Choice] | None,
 ) -> None:  # fmt: skip
-    if lora is None:
+    if session.lora is None:
         save_checkpoint(folder / "model", tuned.config, tuned.base, tuned.optional_tokenizer)
     else:
         (folder / "adapter").mkdir()
         write_adapter(
-            folder / "adapter", tuned.config, lora, result.trained, tuned.name,
+            folder / "adapter", tuned.config, session.lora, result.trained, tuned.name,
             run["model"]["sha256"],
         )  # fmt: skip
     lines = "".join(json.dumps(row) + "\n" for row in result.history)
@@ -319,19 +388,6 @@ def _write(
              "before_probability": max(b.probabilities), "after_probability": max(a.probabilities)}
             for text, label, b, a in zip(texts, truth, before, after, strict=True)
         ]  # fmt: skip
-        rows, columns = answered_rows(task, valid, after)
+        columns, rows = labelled_rows(valid, task, after, "answer", probabilities=True)
         write_table(folder / "predictions.tsv", columns, rows)
     write_report(folder, run, result.history, scores, samples)
-
-
-def answered_rows(
-    task: Classify, table: Table, answers: list[Choice]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The table's rows with `answer` and the probability of each label as further columns."""
-    shares = [f"p({label})" for label in task.labels]
-    rows = [
-        {**row, "answer": found.choice,
-         **{name: f"{p:.6f}" for name, p in zip(shares, found.probabilities, strict=True)}}
-        for row, found in zip(table.rows, answers, strict=True)
-    ]  # fmt: skip
-    return rows, [*table.columns, "answer", *shares]

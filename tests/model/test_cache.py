@@ -11,12 +11,11 @@ from tiny import (
     GEMMA1,
     GEMMA2,
     GEMMA3,
-    VOCABULARY,
-    WINDOW,
     assert_close,
     full_logits,
     hidden,
     ids,
+    logits,
     rows,
     weights,
 )
@@ -71,27 +70,17 @@ def test_prefill_and_decode_are_the_full_forward(name: str, small_pieces: None) 
     """Rows of 40, 21 and 3 tokens: the first overwrites its ring more than twice."""
     config, params = CONFIGS[name], weights(CONFIGS[name])
     sequences = [ids(40), ids(21, 1), ids(3, 2)]
-    cache = init_cache(config, 3, 40, jnp.float32)
+    empty = init_cache(config, 3, 40, jnp.float32)
     if "local" in config.layer_kinds:
-        assert cache.keys[0].shape[1] == RING < 40
+        assert empty.keys[0].shape[1] == RING < 40
     batch = left_padded(sequences, 40)
-    states, cache = run(params, config, batch, [8, 8, 8] + [1] * 16, cache)
-    assert np.isfinite(states).all()
-    assert int(cache.cursor) == 40
-    for row, sequence in enumerate(sequences):
-        logits = transformer.logits(params, config, jnp.asarray(states[row, -len(sequence) :]))
-        assert_close(logits, full_logits(params, config, sequence))
-
-
-@every_config
-def test_the_size_of_the_pieces_does_not_matter(name: str, small_pieces: None) -> None:
-    config, params = CONFIGS[name], weights(CONFIGS[name])
-    batch = left_padded([ids(32), ids(15, 1)], 32)
-    empty = init_cache(config, 2, 32, jnp.float32)
-    pieces, _ = run(params, config, batch, [8] * 4, empty)
-    singles, _ = run(params, config, batch, [8, *[1] * 24], empty)
-    assert_close(pieces[1, 17:], singles[1, 17:])
-    assert_close(pieces[0], singles[0])
+    for pieces in ([8] * 5, [8, 8, 8] + [1] * 16, [1] * 40):
+        states, cache = run(params, config, batch, pieces, empty)
+        assert np.isfinite(states).all()
+        assert int(cache.cursor) == 40
+        for row, sequence in enumerate(sequences):
+            found = logits(params, config, states[row, -len(sequence) :])
+            assert_close(found, full_logits(params, config, sequence))
 
 
 def test_a_ring_of_the_real_size_is_overwritten_rightly() -> None:
@@ -103,8 +92,8 @@ def test_a_ring_of_the_real_size_is_overwritten_rightly() -> None:
     batch = left_padded([sequence], 1056)
     states, cache = run(params, config, batch, [512, 512] + [1] * 32, cache)
     assert sorted(cache.positions["local"][0].tolist()) == list(range(32, 1056))
-    logits = transformer.logits(params, config, jnp.asarray(states[0]))
-    assert_close(logits, full_logits(params, config, sequence, 1056))
+    found = logits(params, config, states[0])
+    assert_close(found, full_logits(params, config, sequence, 1056))
 
 
 @pytest.mark.parametrize("piece", [512, 8])
@@ -154,11 +143,11 @@ def test_prefix_and_rest_are_the_whole(name: str, length: int, small_pieces: Non
     held = [np.asarray(keys) for keys in cache.keys]
     batch = rows(rests, 10)
     batch["positions"] += length
-    states = hidden(params, config, **batch, prefix=cache)
+    states = np.asarray(hidden(params, config, **batch, prefix=cache))
     assert np.isfinite(states).all()
     for row, rest in enumerate(rests):
-        logits = transformer.logits(params, config, states[row, : len(rest)])
-        assert_close(logits, full_logits(params, config, prefix + rest)[length:])
+        found = logits(params, config, states[row, : len(rest)])
+        assert_close(found, full_logits(params, config, prefix + rest)[length:])
     assert all(np.array_equal(before, keys) for before, keys in zip(held, cache.keys, strict=True))
 
 
@@ -168,28 +157,27 @@ def test_prefix_goes_with_packing_branches_and_places(small_pieces: None) -> Non
     batch = left_padded([prefix], 24)
     _, cache = run(params, config, batch, [8] * 3, init_cache(config, 1, 24, jnp.float32))
     start, first, second = ids(5, 1), ids(2, 2), ids(1, 3)
-    tokens = jnp.asarray([[*start, *first, *second, 0]], jnp.int32)
-    positions = jnp.asarray([[24, 25, 26, 27, 28, 29, 30, 29, 0]], jnp.int32)
-    segments = jnp.asarray([[1] * 8 + [0]], jnp.int32)
-    branches = jnp.asarray([[0] * 5 + [1, 1, 2, 0]], jnp.int32)
-    at = jnp.asarray([4, 6, 7], jnp.int32)
-    states = hidden(params, config, tokens, positions, segments, branches, prefix=cache, at=at)
+    rest = np.asarray([
+        [*start, *first, *second, 0],
+        [24, 25, 26, 27, 28, 29, 30, 29, 0],
+        [1] * 8 + [0],
+        [0] * 5 + [1, 1, 2, 0],
+    ], np.int32)  # fmt: skip
+    at = np.asarray([4, 6, 7], np.int32)
+    states = hidden(params, config, *rest[:, None], prefix=cache, at=at)
     ends = (start, start + first, start + second)
     expected = [full_logits(params, config, prefix + end)[-1] for end in ends]
-    assert_close(transformer.logits(params, config, states), np.stack(expected))
+    assert_close(logits(params, config, states), np.stack(expected))
 
 
 def test_bfloat16_decodes_near_the_full_forward(small_pieces: None) -> None:
-    config = GEMMA3
-    params = weights(config, "bfloat16")
-    sequence = ids(20)
-    cache = init_cache(config, 1, 24, jnp.bfloat16)
-    states, cache = run(params, config, left_padded([sequence], 24), [8, *[1] * 16], cache)
+    params, sequence = weights(GEMMA3, "bfloat16"), ids(20)
+    cache = init_cache(GEMMA3, 1, 24, jnp.bfloat16)
+    states, cache = run(params, GEMMA3, left_padded([sequence], 24), [8, *[1] * 16], cache)
     assert cache.keys[0].dtype == jnp.bfloat16
-    logits = transformer.logits(params, config, jnp.asarray(states[0, 4:]))
-    expected = full_logits(params, config, sequence)
-    assert logits.shape == (20, VOCABULARY)
-    assert np.abs(logits - expected).mean() < 0.05 * np.abs(expected).mean()
+    found = logits(params, GEMMA3, states[0, 4:])
+    expected = full_logits(weights(GEMMA3), GEMMA3, sequence)
+    assert np.abs(found - expected).mean() < 0.05 * np.abs(expected).mean()
 
 
 def test_a_row_of_padding_alone_is_finite() -> None:
@@ -198,4 +186,3 @@ def test_a_row_of_padding_alone_is_finite() -> None:
     states, cache = run(weights(GEMMA3), GEMMA3, batch, [8], cache)
     assert np.isfinite(states).all()
     assert cache.positions["local"][1].tolist() == [-1] * 16
-    assert WINDOW == GEMMA3.sliding_window

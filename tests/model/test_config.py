@@ -49,7 +49,7 @@ def test_all_contradictions_are_named_at_once() -> None:
 def test_kinds_repeat_the_pattern_over_the_layers() -> None:
     assert GEMMA1.layer_kinds == ("global", "global")
     assert GEMMA2.layer_kinds == ("local", "global", "local")
-    assert GEMMA3.layer_kinds == ("local", "local", "global", "local")
+    assert GEMMA3.layer_kinds == ("local", "local", "global")
     assert (GEMMA2.window("local"), GEMMA2.window("global")) == (5, None)
 
 

@@ -9,7 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import reference_logits
-from tiny import CONFIGS, GEMMA2, assert_close, full_logits, hidden, ids, rows, weights
+from tiny import (
+    CONFIGS,
+    GEMMA1,
+    GEMMA2,
+    assert_close,
+    full_logits,
+    hidden,
+    ids,
+    logits,
+    rows,
+    weights,
+)
 
 from gemkit.model import transformer
 from gemkit.model.weights import flatten, specs
@@ -25,10 +36,13 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @every_config
 def test_logits_are_those_of_the_slow_twin(name: str) -> None:
-    config = CONFIGS[name]
-    sequence = ids(21)
-    ours = full_logits(weights(config), config, sequence)
-    assert_close(ours, reference_logits(weights(config), config, sequence))
+    config, params, sequence = CONFIGS[name], weights(CONFIGS[name]), ids(21)
+    expected = reference_logits(params, config, sequence)
+    states = hidden(params, config, **rows([sequence], 64))
+    ours = transformer.logits(params, config, states)
+    assert ours.dtype == jnp.float32
+    assert_close(np.asarray(ours)[0, :21], expected)
+    assert_close(full_logits(params, config, sequence), expected)
 
 
 @every_config
@@ -60,28 +74,29 @@ def test_every_weight_matters(name: str) -> None:
 def test_ragged_rows_give_what_they_give_alone(name: str) -> None:
     config, params = CONFIGS[name], weights(CONFIGS[name])
     sequences = [ids(21), ids(7, 1), ids(1, 2)]
-    states = hidden(params, config, **rows(sequences, 24))
-    for row, sequence in enumerate(sequences):
-        alone = hidden(params, config, **rows([sequence], 24))[0]
-        assert_close(states[row, : len(sequence)], alone[: len(sequence)])
+    states = np.asarray(hidden(params, config, **rows(sequences, 24)))
     assert np.isfinite(states).all()
+    for row, sequence in enumerate(sequences):
+        found = logits(params, config, states[row, : len(sequence)])
+        assert_close(found, full_logits(params, config, sequence))
 
 
 @every_config
 def test_packed_sequences_are_separate_rows(name: str) -> None:
     config, params = CONFIGS[name], weights(CONFIGS[name])
-    sequences = [ids(9), ids(7, 1), ids(8, 2)]
-    joined = {
-        "tokens": sum(sequences, []) + [0] * 4,
-        "positions": [place for s in sequences for place in range(len(s))] + [0] * 4,
-        "segments": [number for number, s in enumerate(sequences, 1) for _ in s] + [0] * 4,
+    sequences = [ids(9), ids(7, 1), ids(6, 2)]
+    packed = {
+        "tokens": sum(sequences, []),
+        "positions": [place for s in sequences for place in range(len(s))],
+        "segments": [number for number, s in enumerate(sequences, 1) for _ in s],
     }
-    packed = {key: jnp.asarray([values], jnp.int32) for key, values in joined.items()}
-    states = hidden(params, config, **packed)
+    batch = {key: np.zeros((3, 24), np.int32) for key in packed}
+    for key, values in packed.items():
+        batch[key][1, :22] = values
+    states = np.asarray(hidden(params, config, **batch))
     assert np.isfinite(states).all()
-    separate = hidden(params, config, **rows(sequences, 9))
-    expected = [separate[row, : len(s)] for row, s in enumerate(sequences)]
-    assert_close(states[0, :24], jnp.concatenate(expected))
+    expected = [full_logits(params, config, sequence) for sequence in sequences]
+    assert_close(logits(params, config, states[1, :22]), np.concatenate(expected))
 
 
 @every_config
@@ -93,31 +108,30 @@ def test_branches_are_separate_continuations(name: str) -> None:
         tokens += end
         positions += range(8, 8 + len(end))
         branches += [number] * len(end)
-    row = [jnp.asarray([values], jnp.int32) for values in (tokens, positions)]
-    ones = jnp.ones_like(row[0])
-    states = hidden(params, config, *row, ones, jnp.asarray([branches], jnp.int32))
+    places, own = (np.asarray([row], np.int32) for row in (positions, branches))
+    batch = (np.asarray([tokens], np.int32), places, np.ones_like(places), own)
+    states = np.asarray(hidden(params, config, *batch))
     for number, end in enumerate(ends, 1):
-        alone = hidden(params, config, **rows([start + end], 14))
-        places = [i for i, branch in enumerate(branches) if branch in (0, number)]
-        assert_close(states[0, jnp.asarray(places)], alone[0, : len(places)])
+        seen = states[0, (own[0] == 0) | (own[0] == number)]
+        assert_close(logits(params, config, seen), full_logits(params, config, start + end))
 
 
 @every_config
 def test_at_is_a_gather(name: str) -> None:
     config, params = CONFIGS[name], weights(CONFIGS[name])
-    batch = rows([ids(12), ids(5, 1)], 12)
-    at = jnp.asarray([3, 11, 16, 3, 0], jnp.int32)
-    whole = hidden(params, config, **batch)
-    assert_close(hidden(params, config, **batch, at=at), whole.reshape(24, -1)[at], 1e-6)
+    batch = rows([ids(12), ids(5, 1), ids(24, 2)], 24)
+    at = np.asarray([3, 11, 28, 3, 0, 71], np.int32)
+    whole = np.asarray(hidden(params, config, **batch)).reshape(72, -1)
+    assert_close(hidden(params, config, **batch, at=at), whole[at], 1e-6)
 
 
 def test_remat_changes_nothing() -> None:
-    batch, params = rows([ids(12)], 12), weights(GEMMA2)
+    batch, params = rows([ids(12)], 12), weights(GEMMA1)
 
     @functools.partial(jax.jit, static_argnames="remat")
     def slopes(params: Any, remat: bool) -> Any:
         def total(params: Any) -> jax.Array:
-            return (transformer.hidden(params, GEMMA2, **batch, remat=remat) ** 2).sum()
+            return (transformer.hidden(params, GEMMA1, **batch, remat=remat) ** 2).sum()
 
         return jax.value_and_grad(total)(params)
 
@@ -132,27 +146,24 @@ def test_remat_changes_nothing() -> None:
 @every_config
 def test_bfloat16_stays_near_float32(name: str) -> None:
     config = CONFIGS[name]
-    params = weights(config, "bfloat16")
-    batch = rows([ids(21), ids(9, 1)], 21)
-    states = hidden(params, config, **batch)
+    params, sequence = weights(config, "bfloat16"), ids(21)
+    states = hidden(params, config, **rows([sequence], 64))
     assert states.dtype == jnp.bfloat16
-    logits = transformer.logits(params, config, states)
-    assert logits.dtype == jnp.float32
-    exact = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-    expected = np.asarray(transformer.logits(exact, config, hidden(exact, config, **batch)))
-    error = np.abs(logits - expected)[np.asarray(batch["segments"]) > 0]
+    found = transformer.logits(params, config, states)
+    assert found.dtype == jnp.float32
+    expected = reference_logits(params, config, sequence)
+    error = np.abs(np.asarray(found)[0, :21] - expected)
     assert error.mean() < 0.05 * np.abs(expected).mean()
 
 
 def test_rows_of_padding_are_finite() -> None:
-    empty = jnp.zeros((2, 6), jnp.int32)
-    states = hidden(weights(GEMMA2), GEMMA2, empty, empty, empty)
-    assert np.isfinite(states).all()
+    empty = np.zeros((2, 6), np.int32)
 
     def total(params: Any) -> jax.Array:
-        return transformer.hidden(params, GEMMA2, empty, empty, empty).sum()
+        return transformer.hidden(params, GEMMA1, empty, empty, empty).sum()
 
-    slopes = jax.jit(jax.grad(total))(weights(GEMMA2))
+    value, slopes = jax.jit(jax.value_and_grad(total))(weights(GEMMA1))
+    assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for _, leaf in flatten(slopes))
 
 
@@ -165,7 +176,7 @@ def test_positions_of_rows_with_one_sequence() -> None:
 def test_the_cap_is_on_the_logits() -> None:
     """One implementation capped the normalised hidden states instead."""
     states = jnp.full((1, 24), 100.0)
-    logits = np.asarray(transformer.logits(weights(GEMMA2), GEMMA2, states))
-    assert np.abs(logits).max() == pytest.approx(3.0)
+    found = np.asarray(transformer.logits(weights(GEMMA2), GEMMA2, states))
+    assert np.abs(found).max() == pytest.approx(3.0)
     uncapped = np.full(24, 100.0) @ np.asarray(weights(GEMMA2)["embed"], np.float64).T
-    assert_close(logits[0], 3 * np.tanh(uncapped / 3), 1e-5)
+    assert_close(found[0], 3 * np.tanh(uncapped / 3), 1e-5)

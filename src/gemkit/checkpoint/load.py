@@ -48,7 +48,7 @@ class Loaded:
       config: its shape.
       params: the weights tree, leaves on the default device.
       folder: where it came from.
-      tokenizer_path: the SentencePiece model in the folder, None if there is none.
+      tokenizer_path: the SentencePiece model or tokenizer.json in the folder, None without.
       report: what became of the tensors.
     """
 
@@ -80,19 +80,38 @@ def load_checkpoint(path: Path, dtype: Any = None) -> Loaded:
     """
     path = Path(path)
     folder = path.parent if path.is_file() else path
+    with _opened(path, folder) as (config, column, tensors):
+        params, report = _assemble(folder, config, column, tensors, dtype)
+    found = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+    return Loaded(config, params, folder, found[0] if found else None, report)
+
+
+def read_shape(path: Path) -> tuple[GemmaConfig, str]:
+    """Configuration and dtype of a checkpoint in any supported format; reads no weights.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_checkpoint`.
+    """
+    path = Path(path)
+    with _opened(path, path.parent if path.is_file() else path) as (config, column, tensors):
+        name = cells(config, column)["embed"].name
+        if name not in tensors.found:
+            raise CheckpointError(f"{path} has no {tensors.spell(name)}", "a whole checkpoint")
+        return config, tensors.found[name].dtype
+
+
+@contextlib.contextmanager
+def _opened(path: Path, folder: Path) -> Iterator[tuple[GemmaConfig, Format, Tensors]]:
     raw = _recognise(path, folder)
     where = str(folder / "config.json")
     if "model_type" in raw:
         config = huggingface_config.read_config(raw, where)
         multimodal = raw["model_type"] == "gemma3"
-        tensors = huggingface.read_tensors(path, multimodal)
-        params, report = _assemble(folder, config, "hugging_face", tensors, dtype)
+        yield config, "hugging_face", huggingface.read_tensors(path, multimodal)
     else:
         config = keras.read_config(raw, where)
         with keras.open_tensors(path, keras.is_gemma3(raw, where)) as tensors:
-            params, report = _assemble(folder, config, "keras", tensors, dtype)
-    found = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
-    return Loaded(config, params, folder, found[0] if found else None, report)
+            yield config, "keras", tensors
 
 
 def _recognise(path: Path, folder: Path) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def write_adapter(
         tensors[f"{names[path]}.lora_A.weight"] = np.asarray(pair["a"])
         tensors[f"{names[path]}.lora_B.weight"] = np.ascontiguousarray(np.asarray(pair["b"]).T)
     safetensors.numpy.save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
+    # The library makes files only their owner can read; the folder has what the user is used to.
+    (folder / WEIGHTS_FILE).chmod(folder.stat().st_mode & 0o666)
     targets = sorted({names[path].removeprefix("base_model.model.") for path in adapter})
     short = sorted({target.rsplit(".", 1)[-1] for target in targets})
     # PEFT adapts every module whose name ends so; paths are needed only for a part of them.

@@ -12,6 +12,7 @@ from gemkit.text.templates import TEMPLATES
 from gemkit.text.tokenizer import Tokenizer
 from gemkit.train.data import Table, guess_column
 from gemkit.train.packing import Example
+from gemkit.train.table_files import BadRow
 
 TEXT_COLUMNS = ("text", "comment", "review", "sentence", "document", "content", "body", "message")
 LABEL_COLUMNS = ("label", "class", "category", "sentiment", "target", "y")
@@ -52,9 +53,8 @@ class Classify:
           UsageError: columns that cannot be guessed.
           DataError: fewer than two labels, too many, an empty text or label.
         """
-        label = self.label or guess_column(table, LABEL_COLUMNS, "label")
-        task = dataclasses.replace(self.for_texts(table), label=label)
-        found = Counter(task.truth(table))
+        task = self.for_labels(table)
+        label, found = task.label, Counter(task.truth(table))
         if len(found) < 2:
             raise DataError(
                 f"{table.path}: every label is {next(iter(found))!r}", "at least two labels"
@@ -70,6 +70,11 @@ class Classify:
                 f"{table.path}: label {unknown[0]!r} is new", f"one of {', '.join(self.labels)}"
             )
         return dataclasses.replace(task, labels=self.labels or tuple(sorted(found)))
+
+    def for_labels(self, table: Table) -> "Classify":
+        """The task with its two columns found in a labelled file."""
+        label = self.label or guess_column(table, LABEL_COLUMNS, "label")
+        return dataclasses.replace(self.for_texts(table), label=label)
 
     def for_texts(self, table: Table) -> "Classify":
         """The task with its text column found in a file that need not have labels."""
@@ -125,6 +130,36 @@ class Classify:
                 )  # fmt: skip
             rows.append(ids)
         return rows
+
+    def without_bad_rows(
+        self, tokenizer: Tokenizer, table: Table, longest: int, labelled: bool
+    ) -> Table:
+        """The table without rows that cannot be used; they are added to `skipped`.
+
+        Args:
+          longest: most tokens of prompt and answer.
+          labelled: whether a row needs a label.
+
+        Raises:
+          DataError: no row is left.
+        """
+        labels = self.labels
+        if not labels and self.label in table.columns:
+            labels = tuple({str(row.get(self.label) or "") for row in table.rows})
+        room = longest - max((len(tokenizer.encode(label)) + 1 for label in labels), default=1)
+        kept, bad = [], []
+        for row in range(len(table.rows)):
+            one = table.part([row])
+            try:
+                self.prompts(tokenizer, one, room)
+                if labelled:
+                    self.truth(one)
+                kept.append(row)
+            except DataError as error:
+                bad.append(BadRow(table.lines[row], error.what, error.expected))
+        if not kept:
+            raise DataError(bad[0].reason, bad[0].expected, f"all {len(bad)} rows are bad")
+        return dataclasses.replace(table.part(kept), skipped=[*table.skipped, *bad])
 
     def answers(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Ids of each label, `<eos>` last."""

@@ -17,15 +17,18 @@ from pathlib import Path
 import sentencepiece
 
 from gemkit.errors import TokenizerError
+from gemkit.text.tokenizer_json import sentencepiece_proto
 
 END_OF_TURN = "<end_of_turn>"
 
-# Where a model folder keeps its vocabulary: Hugging Face, Kaggle, Keras presets.
+# Where a model folder keeps its vocabulary: Hugging Face, Kaggle, Keras presets; and what
+# transformers 5 saves, which is used where there is no SentencePiece model.
 FILE_NAMES = (
     "tokenizer.model",
     "tokenizer.spm",
     "vocabulary.spm",
     "assets/tokenizer/vocabulary.spm",
+    "tokenizer.json",
 )
 
 # User-defined pieces that steer the model; those that match none of these are text.
@@ -53,7 +56,7 @@ class Tokenizer:
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, proto: bytes) -> None:
         self._processor = processor
-        self.proto = proto  # the model file itself, to be written beside converted weights
+        self.proto = proto  # the SentencePiece model, to be written beside converted weights
         self.vocab_size: int = processor.vocab_size()
         self.bos_id: int = processor.bos_id()
         self.eos_id: int = processor.eos_id()
@@ -75,10 +78,11 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Tokenizer":
-        """Read a `.model` or `.spm` file, or find one in a model folder.
+        """Read a `.model` or `.spm` file or a tokenizer.json, or find one in a model folder.
 
         Raises:
-            TokenizerError: there is none, or it is not a SentencePiece model.
+            TokenizerError: there is none, or it is neither a SentencePiece model nor equivalent
+                to one.
         """
         file = _find(Path(path))
         try:
@@ -87,6 +91,8 @@ class Tokenizer:
             raise TokenizerError(
                 f"cannot read {file}: {error.strerror}", "a readable SentencePiece model"
             ) from error
+        if file.suffix == ".json":
+            proto = sentencepiece_proto(proto, str(file))
         return cls.from_bytes(proto, str(file))
 
     @classmethod
@@ -248,10 +254,4 @@ def _find(path: Path) -> Path:
     for name in FILE_NAMES:
         if (path / name).is_file():
             return path / name
-    if (path / "tokenizer.json").is_file():
-        raise TokenizerError(
-            f"{path} has tokenizer.json only",
-            "tokenizer.model, the SentencePiece form",
-            "copy it from the original Gemma model of the same generation",
-        )
     raise TokenizerError(f"{path} holds no tokenizer", f"one of {', '.join(FILE_NAMES)}")

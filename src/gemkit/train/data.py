@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ class Table:
     def where(self, i: int) -> str:
         """Row i for a message: `train.tsv line 12`, or `train.parquet row 11`."""
         return _where(self.path, self.format.kind, self.lines[i])
+
+    def part(self, chosen: Sequence[int]) -> "Table":
+        """The table with some of its rows only, in the order given."""
+        rows, lines = [self.rows[i] for i in chosen], [self.lines[i] for i in chosen]
+        return replace(self, rows=rows, lines=lines)
 
     def texts(self, column: str) -> list[str]:
         """A column as text: numbers and truth values as JSON writes them, others as str does.

@@ -76,6 +76,7 @@ def fit(
     examples: Sequence[Example], settings: FitSettings, optimizer: OptimizerSettings,
     measure: Callable[[Any], Measures] | None = None,
     tell: Callable[[Row, int], None] = lambda row, steps: None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> FitResult:  # fmt: skip
     """Trains a tree.
 
@@ -88,6 +89,7 @@ def fit(
       settings, optimizer: how.
       measure: validation: trained tree → {"valid_loss": …, "valid_accuracy": …}.
       tell: called with every history row and the number of steps in all.
+      interrupted: asked after every step; True ends the run there, after a last validation.
 
     Raises:
       TrainingError: the loss is not a number.
@@ -101,28 +103,23 @@ def fit(
     run = _Run(settings, measure, tell, steps, len(epochs[0]), rates)
     step = make_train_step(config, lora, rule, settings.remat)
     state = init_state(trained, rule, settings.seed)
-    run.keep(state.trained, 0)
     every = settings.valid_every or len(epochs[0])
     batches: EpochBatches | None = None
-    done = 0
-    try:
-        for number in range(steps):
-            place = number % len(epochs[0])
-            if place == 0 or batches is None:
-                batches = _epoch(examples, shape, settings.seed, number // len(epochs[0]), slots)
-            batch = batches[place]
-            run.begin()
-            state, result = step(state, params, batch.arrays())
-            done = number + 1
-            run.end(done, int((batch.segments > 0).sum()), result)
-            if done % every == 0 or done == steps:
-                run.validate(state.trained, done)
-                if run.is_over():
-                    break
-    except KeyboardInterrupt:
-        run.stopped = "interrupted"
-        if measure is None or run.best is None:
-            run.keep(state.trained, done)
+    for done in range(1, steps + 1):
+        epoch, place = divmod(done - 1, len(epochs[0]))
+        if place == 0 or batches is None:
+            batches = _epoch(examples, shape, settings.seed, epoch, slots)
+        batch = batches[place]
+        run.begin()
+        state, result = step(state, params, batch.arrays())
+        run.end(done, int((batch.segments > 0).sum()), result)
+        ends = interrupted()
+        if done % every == 0 or done == steps or ends:
+            run.validate(state.trained, done)
+        if ends:
+            run.stopped = "interrupted"
+        if ends or run.is_over():
+            break
     if measure is None:
         run.keep(state.trained, done)
     return FitResult(run.best, run.history, run.best_step, run.stopped)
@@ -148,7 +145,7 @@ class _Run:
         self.stopped = ""
         self._settings, self._measure, self._tell = settings, measure, tell
         self._steps, self._epoch_steps, self._rates = steps, epoch_steps, rates
-        self._best_value = -math.inf
+        self._best_value = (-math.inf, -math.inf)
         self._misses = 0
         self._began = 0.0
 
@@ -184,8 +181,10 @@ class _Run:
             )  # fmt: skip
         value = measures[self._settings.metric]
         value = -value if self._settings.metric.endswith("loss") else value
-        if value > self._best_value:
-            self._best_value, self._misses = value, 0
+        # On few rows accuracy often ties; the loss then tells the better of two.
+        reached = (value, -measures["valid_loss"])
+        if reached > self._best_value:
+            self._best_value, self._misses = reached, 0
             self.keep(trained, step)
         else:
             self._misses += 1

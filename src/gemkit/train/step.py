@@ -92,7 +92,7 @@ def make_train_step(
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = optimizer.update(gradients, state.optimizer, state.trained)
             trained = optax.apply_updates(state.trained, updates)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         return TrainState(trained, memory, state.step + 1, state.key), StepResult(sums, norm)
 
     return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,108 @@
+"""Decoding one prompt greedily: tokens per second after the first."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from measure import Row, Seconds, compared, interleave, rates
+from models import RIVAL, Limits, Size, has_rival, random_ids, rival_inputs, rival_model, weights
+
+from gemkit.generate.decode import Decoding
+from gemkit.generate.sampling import Sampling
+from gemkit.language_model import BATCH_STEPS, STREAM_STEPS
+from gemkit.model.weights import Params, count_parameters
+
+Answers = dict[str, list[int]]
+
+
+def run(size: Size) -> list[Row]:
+    """Rows for generating and for streaming an answer."""
+    params = weights(size)
+    limits, answers = Limits(params), Answers()
+    sides: dict[str, Callable[[], Seconds]] = {
+        "machine": limits.measure,
+        "generate": ours(size, params, answers, "generate", BATCH_STEPS),
+        "stream": ours(size, params, answers, "stream", STREAM_STEPS),
+    }
+    if has_rival():
+        sides[RIVAL] = theirs(size, params, answers)
+    first, found = interleave(sides, size.rounds)
+    steps = size.new - 1
+    rival = found.get(RIVAL, {})
+    rival_speed = rates(steps, rival["steps"]) if rival else None
+    speed = rates(steps, found["generate"]["steps"])
+    read = 4 * count_parameters(size.config)
+    shares = [
+        rate * read / (limits.bytes / seconds)
+        for rate, seconds in zip(speed, found["machine"]["read"], strict=True)
+    ]
+    gigabytes = np.median(speed) * read / 1e9
+    remark = (
+        f"{gigabytes:.1f} GB/s of weights, {np.median(shares):.0%} of a plain read of memory in "
+        f"the same rounds; first call {first['generate']:.1f} s with compilation"
+    )
+    if rival:
+        same = _agreement(answers["generate"], answers[RIVAL])
+        remark += f"; {RIVAL} {first[RIVAL]:.1f} s (two calls); first {same} of {size.new} tokens "
+        remark += "are the same on both sides"
+    return [
+        compared("decode, steps after the first", "tokens/s", speed, rival_speed, remark, 1),
+        compared(
+            "decode, streaming", "tokens/s", rates(steps, found["stream"]["steps"]), rival_speed,
+            f"a look at the text every {STREAM_STEPS} tokens",
+        ),
+        compared(
+            f"decode, prompt of {size.prompt} and {size.new} tokens", "s",
+            found["generate"]["whole"], rival.get("whole"), "prefill included",
+            lower_is_better=True,
+        ),
+    ]  # fmt: skip
+
+
+def ours(
+    size: Size, params: Params, answers: Answers, name: str, piece: int
+) -> Callable[[], Seconds]:
+    """Decodes `piece` tokens at a time."""
+    prompt = random_ids(size, 1, size.prompt).tolist()
+
+    def decode() -> Seconds:
+        began = time.perf_counter()
+        decoding = Decoding(params, size.config, prompt, [size.new], (), Sampling())
+        answer = decoding.advance(1)[0]
+        middle = time.perf_counter()
+        while decoding.running():
+            answer += decoding.advance(piece)[0]
+        end = time.perf_counter()
+        answers[name] = answer
+        return {"steps": end - middle, "whole": end - began}
+
+    return decode
+
+
+def theirs(size: Size, params: Params, answers: Answers) -> Callable[[], Seconds]:
+    """Generates all tokens, then only the last one of a buffer of the same length.
+
+    The difference is the time of the steps between, without the prefill of the buffer.
+    """
+    model = rival_model(size.config, params)
+    length = size.prompt + size.new
+    start = random_ids(size, 1, size.prompt).tolist()
+
+    def generate(prompt: list[list[int]]) -> tuple[float, list[list[int]]]:
+        began = time.perf_counter()
+        out = model.generate(rival_inputs(prompt, length), stop_token_ids=None)["token_ids"]
+        return time.perf_counter() - began, np.asarray(out).tolist()
+
+    def decode() -> Seconds:
+        whole, full = generate(start)
+        last, _ = generate([row[:-1] for row in full])
+        answers[RIVAL] = full[0][size.prompt :]
+        return {"steps": whole - last, "whole": whole}
+
+    return decode
+
+
+def _agreement(a: list[int], b: list[int]) -> int:
+    """How many tokens both begin with."""
+    differing = (i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+    return next(differing, len(a))

@@ -1,0 +1,197 @@
+"""Commands about models themselves: models, info, merge."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gemkit.cli.options import DTYPE, JSON, MODEL, Command, as_json, pieces, present, remark
+
+if TYPE_CHECKING:
+    from gemkit.adapt.lora import Lora
+    from gemkit.model.config import GemmaConfig
+
+
+@click.command(cls=Command)
+@JSON
+def models(as_program: bool) -> None:
+    """List the models there are, and which are on this disk."""
+    rows = _model_rows()
+    if as_program:
+        as_json(rows)
+        return
+    from gemkit.summary import human_bytes
+
+    head = ("name", "family", "parameters", "in bfloat16", "context", "made for", "on disk")
+    table = [
+        (
+            row["name"], row["family"], f"{row['parameters']:,}",
+            human_bytes(row["bfloat16_bytes"]), f"{row['context']:,}",
+            ", ".join(kind for kind in ("chat", "fill-in-the-middle") if row[kind]),
+            "yes" if row["path"] else "",
+        )
+        for row in rows
+    ]  # fmt: skip
+    print_table(head, table, right=(2, 3, 4))
+
+
+def _model_rows() -> list[dict[str, Any]]:
+    from gemkit.checkpoint.hub import EMBEDDED, on_disk
+    from gemkit.checkpoint.load import read_shape
+    from gemkit.model.variants import VARIANTS
+    from gemkit.model.weights import count_parameters
+
+    rows = []
+    for name, folder in EMBEDDED.items():
+        if folder.is_dir():
+            config, _ = read_shape(folder)
+            rows.append(
+                _row(name, "embedded", count_parameters(config), config, True, True, folder)
+            )
+    for v in VARIANTS.values():
+        rows.append(
+            _row(v.name, v.family, v.parameters, v.config, v.instruct, v.fim, on_disk(v))
+        )
+    return rows
+
+
+def _row(
+    name: str, family: str, count: int, config: "GemmaConfig", chat: bool, fim: bool,
+    path: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "name": name, "family": family, "parameters": count, "bfloat16_bytes": 2 * count,
+        "context": config.max_positions, "chat": chat, "fill-in-the-middle": fim,
+        "path": None if path is None else str(path),
+    }  # fmt: skip
+
+
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()
+) -> None:
+    """A table: with lines on a terminal, plain columns two blanks apart in a pipe."""
+    if sys.stdout.isatty():
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for number, name in enumerate(head):
+            table.add_column(name, justify="right" if number in right else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
+
+
+@click.command(cls=Command)
+@MODEL
+@click.option("--lora-rank", type=int, metavar="R", help="Count what LoRA of this rank adds.")
+@click.option("--targets", metavar="q,v", help="Matrices LoRA adapts; default every linear layer.")
+@JSON
+def info(model: str, lora_rank: int | None, targets: str | None, as_program: bool) -> None:
+    """Show the layers, parameters and memory of a model.
+
+    A preset's name needs no weights on disk; it is shown as published, in bfloat16.
+    """
+    from gemkit.summary import facts, human_bytes, summary_table
+
+    config, itemsize, lora = _shape(model, lora_rank, pieces(targets))
+    found = facts(config, itemsize, lora)
+    plan = _memory(config, itemsize, found.weight_bytes, found.adapter_bytes, lora is not None)
+    keras = None if lora is None else keras_adapter_count(config, lora.rank)
+    if as_program:
+        import dataclasses
+
+        shown = {"model": model, "config": config.to_dict(), **dataclasses.asdict(found), **plan}
+        if lora is not None:
+            shown["lora"] = {**dataclasses.asdict(lora), "keras_form_parameters": keras}
+        as_json(shown)
+        return
+    print(summary_table(model, config, itemsize, lora))
+    print(f"\nMemory to run, one text as long as the context: {human_bytes(plan['run_bytes'])}")
+    print(f"  weights {human_bytes(found.weight_bytes)}, ", end="")
+    print(f"key/value cache {human_bytes(plan['cache_bytes'])}")
+    what = "the adapter" if lora is not None else "all weights"
+    print(f"Memory to tune {what}, activations aside: {human_bytes(plan['tune_bytes'])}")
+    print("  weights, gradients and AdamW's two moments of what is trained")
+    if lora is not None:
+        print(f"\nLoRA of rank {lora.rank} on {', '.join(lora.targets)}: {found.trainable:,}")
+        print("  as PEFT counts: an A [R, in] and a B [out, R] for each matrix")
+        print(f"  Keras's enable_lora({lora.rank}) trains {keras:,}: query and value only,")
+        print("  with a B that the heads of a layer share")
+
+
+def _shape(
+    model: str, rank: int | None, targets: tuple[str, ...] | None
+) -> tuple["GemmaConfig", int, "Lora | None"]:
+    """Configuration, bytes a weight and LoRA of a MODEL; weights are read for a run only."""
+    import jax.numpy as jnp
+
+    from gemkit.adapt.lora import Lora
+    from gemkit.checkpoint.hub import locate
+    from gemkit.checkpoint.load import read_shape
+    from gemkit.loading import load
+    from gemkit.model.variants import VARIANTS
+
+    wanted = present(rank=rank, targets=targets)
+    lora = Lora(**wanted) if wanted else None
+    if model in VARIANTS:
+        return VARIANTS[model].config, 2, lora
+    path = locate(model)
+    if (path / "run.json").is_file():
+        lm = load(path)
+        return lm.config, lm.base["embed"].dtype.itemsize, lora or lm.lora
+    config, dtype = read_shape(path)
+    return config, jnp.dtype(dtype).itemsize, lora
+
+
+def _memory(
+    config: "GemmaConfig", itemsize: int, weights: int, adapter: int, lora: bool
+) -> dict[str, int]:
+    """Bytes to run and to tune: what is trained has a gradient and two moments beside it."""
+    from gemkit.model.cache import cache_bytes
+
+    cache = cache_bytes(config, 1, config.max_positions, itemsize)
+    return {
+        "cache_bytes": cache, "run_bytes": weights + adapter + cache,
+        "tune_bytes": weights + 4 * adapter if lora else 4 * weights,
+    }  # fmt: skip
+
+
+def keras_adapter_count(config: "GemmaConfig", rank: int) -> int:
+    """Trainable parameters of Keras's `backbone.enable_lora(rank)`.
+
+    Query and value get an A [heads, D, R] each and one B [R, H] for all heads (Keras's
+    EinsumDense.enable_lora): for Gemma 2B and rank 4, 1,363,968.
+    """
+    heads = config.num_heads + config.num_kv_heads
+    return config.num_layers * rank * (heads * config.hidden_size + 2 * config.head_dim)
+
+
+@click.command(cls=Command)
+@click.argument("run")
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option("--to", "format", help="Format: hf, a Hugging Face folder (default).")
+@DTYPE
+def merge(run: str, dst: Path, format: str | None, dtype: str | None) -> None:
+    """Write a RUN as one model.
+
+    DST becomes a folder that holds the base model with the adapter merged into its weights.
+    """
+    from gemkit.loading import load
+
+    lm = load(run, **present(dtype=dtype))
+    lm.save(dst, **present(format=format))
+    remark(f"{dst} holds {run} as one model; try: gemkit info {dst}")
+
+

@@ -1,0 +1,13 @@
+"""Small pieces, so that short sequences overrun the rings of windowed layers."""
+
+import pytest
+
+from gemkit.generate import decode, score
+from gemkit.model import cache
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 8 tokens: with windows of 5 a ring has 16 slots."""
+    for module in (cache, decode, score):
+        monkeypatch.setattr(module, "PIECE", 8)

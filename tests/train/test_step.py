@@ -1,0 +1,257 @@
+"""Training steps: what they change, and that packing, chunks and recomputing change nothing."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny import CONFIGS, GEMMA1, GEMMA2, assert_close, ids, weights
+
+from gemkit.adapt.lora import Adapter, Lora, init_adapter
+from gemkit.model import transformer
+from gemkit.model.config import GemmaConfig
+from gemkit.model.weights import Params, flatten, unflatten
+from gemkit.train.loss import Sums
+from gemkit.train.optimizer import OptimizerSettings, make_optimizer
+from gemkit.train.packing import Batch, Example, epoch_batches, pad_batches
+from gemkit.train.step import (
+    TrainState,
+    assemble,
+    init_state,
+    loss_sums,
+    make_train_step,
+    make_valid_step,
+)
+
+LORA = Lora(rank=2, alpha=3.0, targets=("q", "k", "down"))
+SGD = optax.sgd(0.01)
+RULE = make_optimizer(OptimizerSettings(learning_rate=0.01, schedule="constant", warmup=0), 10)
+
+every_config = pytest.mark.parametrize("name", CONFIGS)
+
+
+def examples(count: int = 9, longest: int = 16) -> list[Example]:
+    """Of 2 up to `longest` tokens, with gaps between the targets."""
+    draw = np.random.default_rng(0)
+    made = []
+    for number, length in enumerate(draw.integers(2, longest + 1, count)):
+        target = [False, *(draw.random(length - 2) < 0.5).tolist(), True]
+        made.append(Example(ids(int(length), number), target))
+    return made
+
+
+def batches(pack: bool) -> list[Batch]:
+    """Two rows of 24 tokens a batch, or three rows of one example each."""
+    if pack:
+        return list(epoch_batches(examples(), row_length=24, rows=2, seed=0, epoch=0))
+    return list(pad_batches(examples(), rows=3, seed=0, epoch=0))
+
+
+def random_adapter(config: GemmaConfig, lora: Lora = LORA) -> Adapter:
+    draw = np.random.default_rng(4)
+    fresh = init_adapter(config, lora, seed=0)
+    return jax.tree.map(lambda leaf: jnp.asarray(draw.normal(size=leaf.shape) * 0.1, "f4"), fresh)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def sums_and_gradients(
+    config: GemmaConfig, lora: Lora | None, trained: Any, frozen: Params, batch: Any
+) -> tuple[Sums, Any]:
+    def total(trained: Any) -> tuple[jax.Array, Sums]:
+        params = assemble(frozen, trained, lora)
+        sums = loss_sums(params, config, batch, frozen_head=lora is not None)
+        return sums.loss, sums
+
+    gradients, sums = jax.grad(total, has_aux=True)(trained)
+    return sums, gradients
+
+
+def added(parts: Iterable[Any]) -> Any:
+    return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), parts)
+
+
+@every_config
+def test_packed_is_padded(name: str) -> None:
+    """Sums and gradients of an epoch, over unequal batches, do not depend on the layout."""
+    config, trained = CONFIGS[name], random_adapter(CONFIGS[name])
+    found = []
+    for pack in (True, False):
+        runs = [
+            sums_and_gradients(config, LORA, trained, weights(config), batch.arrays())
+            for batch in batches(pack)
+        ]
+        assert len(runs) >= 2
+        found.append(added(runs))
+    (packed, packed_slopes), (padded, padded_slopes) = found
+    assert float(packed.weight) == float(padded.weight) == sum(sum(e.target) for e in examples())
+    assert float(packed.loss) == pytest.approx(float(padded.loss), rel=1e-5)
+    assert float(packed.correct) == float(padded.correct)
+    for path, leaf in flatten(packed_slopes):
+        assert_close(leaf, dict(flatten(padded_slopes))[path], 2e-4)
+
+
+def plain_loss(params: Params, config: GemmaConfig, batch: Batch) -> jax.Array:
+    """All states, all logits, one log_softmax; the targets are picked at the end."""
+    places = (jnp.asarray(array) for array in (batch.tokens, batch.positions, batch.segments))
+    states = transformer.hidden(params, config, *places)
+    log_p = jax.nn.log_softmax(transformer.logits(params, config, states))
+    log_p = log_p.reshape(-1, config.vocab_size)[batch.target_index, batch.target_ids]
+    return -(log_p * batch.target_weights).sum()
+
+
+@every_config
+def test_gradients_of_all_weights_are_those_of_the_plain_loss(name: str) -> None:
+    """The tied embedding gets its gradient from both its ends."""
+    config, params, batch = CONFIGS[name], weights(CONFIGS[name]), batches(True)[0]
+    sums, slopes = sums_and_gradients(config, None, params, {}, batch.arrays())
+    value, expected = jax.jit(jax.value_and_grad(lambda p: plain_loss(p, config, batch)))(params)
+    assert float(sums.loss) == pytest.approx(float(value), rel=1e-5)
+    for path, slope in flatten(slopes):
+        assert_close(slope, dict(flatten(expected))[path], 2e-4)
+
+
+@every_config
+def test_adapter_gradients_are_finite_differences(name: str) -> None:
+    config, trained, batch = CONFIGS[name], random_adapter(CONFIGS[name]), batches(True)[0]
+    run = functools.partial(sums_and_gradients, config, LORA)
+    slopes = dict(flatten(run(trained, weights(config), batch.arrays())[1]))
+    step = 0.01
+    for path in ("layers.0.attn.k", "layers.1.mlp.down"):
+        for part in ("a", "b"):
+            slope = np.asarray(slopes[f"{path}.{part}"])
+            place = np.unravel_index(np.abs(slope).argmax(), slope.shape)
+
+            def loss(change: float, path=path, part=part, place=place) -> float:
+                pair = trained[path] | {part: trained[path][part].at[place].add(change)}
+                changed = trained | {path: pair}
+                return float(run(changed, weights(config), batch.arrays())[0].loss)
+
+            expected = (loss(step) - loss(-step)) / (2 * step)
+            assert slope[place] == pytest.approx(expected, rel=0.02), (path, part)
+
+
+def test_a_lora_step_changes_the_adapter_and_nothing_else() -> None:
+    config, base = GEMMA1, weights(GEMMA1)
+    before = {path: np.array(leaf) for path, leaf in flatten(base)}
+    fresh = init_adapter(config, LORA, seed=0)
+    state = init_state(jax.tree.map(jnp.copy, fresh), RULE, seed=0)
+    step = make_train_step(config, LORA, RULE)
+    batch = batches(True)[0].arrays()
+    state, first = step(state, base, batch)
+    assert all(pair["b"].any() for pair in state.trained.values())
+    assert all(np.array_equal(state.trained[p]["a"], fresh[p]["a"]) for p in fresh)  # b was zero
+    state, second = step(state, base, batch)
+    assert not any(np.array_equal(state.trained[p]["a"], fresh[p]["a"]) for p in fresh)
+    assert int(state.step) == 2
+    assert float(second.sums.loss) < float(first.sums.loss)
+    assert {path: np.array_equal(leaf, before[path]) for path, leaf in flatten(base)} == {
+        path: True for path in before
+    }
+
+
+def test_a_full_step_changes_every_weight() -> None:
+    config, base = GEMMA2, weights(GEMMA2)
+    state = init_state(jax.tree.map(jnp.copy, base), RULE, seed=0)
+    step = make_train_step(config, None, RULE)
+    losses = []
+    for _ in range(5):
+        state, result = step(state, {}, batches(True)[0].arrays())
+        losses.append(float(result.sums.loss))
+    assert losses == sorted(losses, reverse=True)
+    after = dict(flatten(state.trained))
+    assert not any(np.array_equal(leaf, after[path]) for path, leaf in flatten(base))
+
+
+def test_a_step_is_the_optimizers_rule_on_the_mean_loss() -> None:
+    config, trained, batch = GEMMA1, random_adapter(GEMMA1), batches(True)[0].arrays()
+    sums, slopes = sums_and_gradients(config, LORA, trained, weights(config), batch)
+    slopes = jax.tree.map(lambda slope: slope / sums.weight, slopes)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = RULE.update(slopes, RULE.init(trained), trained)
+    expected = optax.apply_updates(trained, updates)
+    state = init_state(jax.tree.map(jnp.copy, trained), RULE, seed=0)
+    state, result = make_train_step(config, LORA, RULE)(state, weights(config), batch)
+    for path, leaf in flatten(state.trained):
+        assert_close(leaf, dict(flatten(expected))[path], 1e-4)
+    assert float(result.gradient_norm) == pytest.approx(float(optax.tree.norm(slopes)), rel=1e-4)
+    assert float(result.sums.loss) == pytest.approx(float(sums.loss), rel=1e-5)
+
+
+def test_padding_targets_are_not_learnt() -> None:
+    """A batch whose weights are all 0 has sums of 0 and moves nothing."""
+    batch = batches(True)[0].arrays()
+    batch["target_weights"] = np.zeros_like(batch["target_weights"])
+    trained = random_adapter(GEMMA1)
+    sums, slopes = sums_and_gradients(GEMMA1, LORA, trained, weights(GEMMA1), batch)
+    assert [float(x) for x in sums] == [0, 0, 0]
+    assert not any(leaf.any() for leaf in jax.tree.leaves(slopes))
+    state = init_state(jax.tree.map(jnp.copy, trained), SGD, seed=0)
+    state, result = make_train_step(GEMMA1, LORA, SGD)(state, weights(GEMMA1), batch)
+    assert all(np.array_equal(state.trained[p]["a"], trained[p]["a"]) for p in trained)
+    assert float(result.gradient_norm) == 0
+
+
+@pytest.mark.parametrize("path", ["embed", "layers.1.attn.q", "layers.0.mlp.up", "final_norm"])
+def test_a_nan_weight_shows_in_the_sums(path: str) -> None:
+    leaves = dict(flatten(weights(GEMMA1)))
+    leaves[path] = leaves[path].at[3].set(jnp.nan)
+    batch = batches(True)[0].arrays()
+    sums = make_valid_step(GEMMA1, LORA)(random_adapter(GEMMA1), unflatten(leaves), batch)
+    assert np.isnan(sums.loss)
+    assert float(sums.weight) == batch["target_weights"].sum()
+
+
+def test_recomputing_drops_the_same_inputs() -> None:
+    batch, lora = batches(True)[0].arrays(), Lora(rank=2, dropout=0.3, targets=("v", "up"))
+    found = []
+    for remat in (False, True):
+        state = init_state(random_adapter(GEMMA1, lora), SGD, seed=0)
+        step = make_train_step(GEMMA1, lora, SGD, remat=remat)
+        state, result = step(state, weights(GEMMA1), batch)
+        found.append((float(result.sums.loss), float(result.gradient_norm)))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_a_step_compiles_once_for_all_batches_of_a_run() -> None:
+    step, valid = make_train_step(GEMMA1, LORA, SGD), make_valid_step(GEMMA1, LORA)
+    state = init_state(init_adapter(GEMMA1, LORA, seed=0), SGD, seed=0)
+    for epoch in range(2):
+        run = epoch_batches(examples(), 24, rows=2, seed=0, epoch=epoch, target_slots=32)
+        assert len(run) >= 2
+        for batch in run:
+            valid(state.trained, weights(GEMMA1), batch.arrays())
+            state, _ = step(state, weights(GEMMA1), batch.arrays())
+    assert (step._cache_size(), valid._cache_size()) == (1, 1)
+    other = pad_batches(examples(), rows=3, seed=0, epoch=0)[0]
+    valid(state.trained, weights(GEMMA1), other.arrays())
+    assert valid._cache_size() == 2
+
+
+def test_dropout_is_of_the_seed_and_the_step_and_not_in_validation() -> None:
+    lora = Lora(rank=2, dropout=0.5, targets=("v", "up"))
+    still = optax.set_to_zero()
+    step = make_train_step(GEMMA1, lora, still)
+    batch = batches(True)[0].arrays()
+
+    def losses(seed: int) -> list[float]:
+        state: TrainState = init_state(random_adapter(GEMMA1, lora), still, seed)
+        found = []
+        for _ in range(2):
+            state, result = step(state, weights(GEMMA1), batch)
+            found.append(float(result.sums.loss))
+        return found
+
+    first, again, other = losses(1), losses(1), losses(2)
+    assert first == again
+    assert len({*first, *other}) == 4
+    trained = random_adapter(GEMMA1, lora)
+    dropping, plain = (
+        make_valid_step(GEMMA1, settings)(trained, weights(GEMMA1), batch)
+        for settings in (lora, Lora(rank=2, targets=("v", "up")))
+    )
+    assert float(dropping.loss) == float(plain.loss)
+    assert min(abs(loss - float(plain.loss)) for loss in first + other) > 1e-3
