@@ -29,43 +29,51 @@ def run(size: Size) -> list[Row]:
     """Rows for texts of `size.text` tokens and two labels of one token."""
     params = weights(size)
     limits = Limits(params)
-    apart = random_ids(size, size.texts, size.text)
-    shared = apart.copy()
-    shared[:, : size.shared] = apart[0, : size.shared]
+    texts = random_ids(size, size.texts, size.text)
+    alike = texts.copy()
+    alike[:, : size.shared] = texts[0, : size.shared]
     sides: dict[str, Callable[[], Seconds]] = {
         "machine": limits.measure,
-        "apart": ours(size, params, apart),
-        "shared": ours(size, params, shared),
+        "apart": ours(size, params, texts),
+        "shared": ours(size, params, alike),
     }
     if has_rival():
         model = rival_model(size.config, params)
         for batch in size.rival_batches:
-            sides[f"stop {batch}"] = theirs(model, apart[:batch], size.text + 1)
-        sides["run on"] = theirs(model, apart[:1], size.longest)
+            sides[f"stop {batch}"] = theirs(model, texts[:batch], size.text + 1)
+        sides["run on"] = theirs(model, texts[:1], size.longest)
     first, found = interleave(sides, size.rounds)
-    stop, best = _best(size, found)
-    run_on = rates(1, found["run on"]["all"]) if "run on" in found else None
     speed = {name: rates(size.texts, found[name]["all"]) for name in ("apart", "shared")}
+    stopped = {
+        batch: rates(batch, found[f"stop {batch}"]["all"])
+        for batch in size.rival_batches
+        if f"stop {batch}" in found
+    }
+    best = max(stopped.values(), key=lambda each: float(np.median(each)), default=None)
+    run_on = rates(1, found["run on"]["all"]) if "run on" in found else None
     full = size.text * body_flops(size.config) + head_flops(size.config)
     shares = [
         rate * full / (limits.flops / seconds)
         for rate, seconds in zip(speed["apart"], found["machine"]["product"], strict=True)
     ]
-    apart_remark = (
+    one = (
         f"nothing shared between texts; {full / 1e9:.1f} GFLOP a text at this rate are "
         f"{np.median(shares):.0%} of a large matrix product's speed in the same rounds; "
-        f"first call {first['apart']:.1f} s with compilation; {RIVAL} makes one token, its buffer "
-        f"is one longer than the text, the best of batches {size.rival_batches}: {best}"
+        f"first call {first['apart']:.1f} s with compilation; {RIVAL} one text at a time as in "
+        "the tutorials, one token, no room beyond it"
+    )
+    several = f"{RIVAL}'s best; " + ", ".join(
+        f"{np.median(each):.2f} texts/s by {batch}" for batch, each in stopped.items()
     )
     shared_remark = f"the first {size.shared} of {size.text} tokens are the same in all texts"
+    endless = f"{RIVAL} one text at a time as in the tutorials"
+    apart = speed["apart"]
     return [
-        compared("label, stopping after it", "texts/s", speed["apart"], stop, apart_remark, 3),
-        compared("label, shared instruction", "texts/s", speed["shared"], stop, shared_remark),
-        compared(
-            f"label, running on to {size.longest}", "texts/s", speed["apart"], run_on,
-            f"{RIVAL} as in the tutorials: one text at a time", 200,
-        ),
-    ]  # fmt: skip
+        compared("label, stopping after it", "texts/s", apart, stopped.get(1), one, 3),
+        compared("the same, batches", "texts/s", apart, best, several),
+        compared("the same, shared instruction", "texts/s", speed["shared"], best, shared_remark),
+        compared(f"label, up to {size.longest}", "texts/s", apart, run_on, endless, 200),
+    ]
 
 
 def ours(size: Size, params: Params, prompts: np.ndarray) -> Callable[[], Seconds]:
@@ -89,16 +97,3 @@ def theirs(model: Any, prompts: np.ndarray, length: int) -> Callable[[], Seconds
         return {"all": time.perf_counter() - began}
 
     return generate
-
-
-def _best(size: Size, found: dict[str, Any]) -> tuple[list[float] | None, int | None]:
-    """Texts per second of each round in the rival's best batch size, and that size."""
-    speeds = {
-        batch: rates(batch, found[f"stop {batch}"]["all"])
-        for batch in size.rival_batches
-        if f"stop {batch}" in found
-    }
-    if not speeds:
-        return None, None
-    best = max(speeds, key=lambda batch: float(np.median(speeds[batch])))
-    return speeds[best], best

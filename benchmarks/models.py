@@ -34,7 +34,7 @@ class Size:
       shared: of these, tokens that begin all texts where an instruction is measured.
       batch_tokens: token slots of a step of gemkit's tuning.
       texts: how many gemkit labels.
-      rival_batches: batch sizes in which KerasHub labels; its best one counts.
+      rival_batches: batch sizes in which KerasHub labels, 1 among them.
       longest: `max_length` of the tutorials' generation.
       prompt, new: tokens of a prompt and of its answer when decoding.
     """
@@ -65,7 +65,7 @@ FULL = Size(_gemma1(6, 768, 6144, 256, 256_000))
 """293 million parameters in the layout of Gemma 1."""
 QUICK = Size(
     _gemma1(1, 32, 64, 16, 500), rounds=1, starts=1, row=64, text=16, targets=4, shared=10,
-    batch_tokens=128, texts=10, rival_batches=(2,), longest=24, prompt=8, new=8,
+    batch_tokens=128, texts=10, rival_batches=(1, 2), longest=24, prompt=8, new=8,
 )  # fmt: skip
 """So small that everything runs in seconds; its figures mean nothing."""
 

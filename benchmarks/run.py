@@ -63,7 +63,7 @@ def main() -> None:
     parts += ["quick"] if given.quick else []
     record = {
         "date": today, "machine": given.machine, "load": loads, "versions": versions(),
-        "command": " ".join(["python benchmarks/run.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/run.py", *(["--quick"] * given.quick), *names]),
         "size": dataclasses.asdict(size),
         "rows": {name: [dataclasses.asdict(row) for row in part] for name, part in rows.items()},
     }  # fmt: skip

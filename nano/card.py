@@ -42,15 +42,17 @@ tokens, turns, fill-in-the-middle, whitespace runs, HTML tags, bytes).
 
 ## Data
 
-| source | share of sequences, from step 300 on | what it is |
-|---|--:|---|
+Shares of sequences:
+
+| source |{share_heads} what it is |
+|---|{share_rules}---|
 {sources}
 
 Restaurant reviews, dialogues and simple programs are written by generators of this project (folder
 `nano/`); nothing was downloaded. The library text is the standard library of Python {python}, whose
 licence is the PSF licence. Three of four simple programs and six of ten library excerpts have a
 piece cut out and moved to the end (fill-in-the-middle, prefix - suffix - middle). Half of the
-reviews state the stars they give, and the answers of "opinions" say whether the guest was pleased
+reviews state the stars they give, and the answers of "opinions" and "verdicts" say whether the guest was pleased
 (such tokens count six times in the loss): nano has learnt what opinions are. The bundled review
 files, their labels and the prompt they are tuned with were never seen.
 
@@ -75,23 +77,22 @@ DESCRIPTIONS = {
     "snippets": "simple Python programs by a generator of this project",
     "reviews": "restaurant reviews by a generator of this project, Korean and English",
     "opinions": "the same kind of reviews followed by a rating or a one-word answer to a question",
+    "verdicts": "the same without digits and in more words",
     "dialogue": "short dialogues by a generator of this project",
     "docs": "questions and answers from the standard library's docstrings",
 }
 
 
 def card(
-    config: GemmaConfig, mixture: Mapping[str, float], log: Sequence[Mapping[str, Any]],
+    config: GemmaConfig, mixtures: Sequence[tuple[int, Mapping[str, float]]], log: Sequence[Mapping[str, Any]],
     tokens: int, seed: int,
 ) -> str:  # fmt: skip
     """The card as Markdown; `log` holds the training script's lines."""
+    sources = [*DESCRIPTIONS]
     measured = [line for line in log if "valid" in line]
     rows = [
         f"| {line['step']:,} | {line['loss']:.3f} |"
-        + "".join(
-            f" {line['valid'][s]['bits_per_byte']:.3f}, {line['valid'][s]['accuracy']:.1%} |"
-            for s in mixture
-        )
+        + "".join(_measure(line["valid"].get(source)) for source in sources)
         for line in measured
     ]
     return TEXT.format(
@@ -100,9 +101,19 @@ def card(
         head=config.head_dim, vocabulary=config.vocab_size, context=config.max_positions,
         window=config.sliding_window, python=platform.python_version(), steps=log[-1]["step"],
         tokens=tokens, seed=seed, curve="\n".join(rows),
-        sources="\n".join(f"| {s} | {mixture[s]:.0%} | {DESCRIPTIONS[s]} |" for s in mixture),
-        valid_heads="".join(f" {s} |" for s in mixture), valid_rules="--:|" * len(mixture),
+        share_heads="".join(f" from step {first} |" for first, _ in mixtures),
+        share_rules="--:|" * len(mixtures),
+        sources="\n".join(
+            f"| {s} |" + "".join(f" {m.get(s, 0):.0%} |" for _, m in mixtures)
+            + f" {DESCRIPTIONS[s]} |"
+            for s in sources
+        ),
+        valid_heads="".join(f" {s} |" for s in sources), valid_rules="--:|" * len(sources),
     )  # fmt: skip
+
+
+def _measure(found: Mapping[str, float] | None) -> str:
+    return f" {found['bits_per_byte']:.3f}, {found['accuracy']:.1%} |" if found else " – |"
 
 
 def read_log(text: str) -> list[dict[str, Any]]:

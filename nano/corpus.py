@@ -27,12 +27,17 @@ MIXTURES: tuple[tuple[int, dict[str, float]], ...] = (
     (0, {"library": 0.30, "snippets": 0.28, "reviews": 0.22, "dialogue": 0.14, "docs": 0.06}),
     (300, {"library": 0.15, "snippets": 0.18, "reviews": 0.08, "opinions": 0.48,
            "dialogue": 0.08, "docs": 0.03}),
+    # One-star digits had taught that 1 is bad, which a label 1 for good then had to unlearn.
+    (700, {"library": 0.15, "snippets": 0.20, "verdicts": 0.52, "dialogue": 0.10, "docs": 0.03}),
 )  # fmt: skip
-SOURCES = tuple(MIXTURES[-1][1])
+SOURCES = tuple(dict.fromkeys(source for _, shares in MIXTURES for source in shares))
 # A review tells its opinion by few tokens among many; these count for more.
 OPINION_WEIGHT = 6.0
 FIM_SHARE = {"library": 0.6, "snippets": 0.75}
-POOL = {"snippets": 60_000, "reviews": 120_000, "opinions": 150_000, "dialogue": 60_000}
+POOL = {
+    "snippets": 60_000, "reviews": 120_000, "opinions": 150_000, "verdicts": 150_000,
+    "dialogue": 60_000,
+}  # fmt: skip
 HELD_OUT_SHARE = 0.01
 WINDOW_LINES = (8, 48)
 # The end of a row that is too short for code with a middle holds the start of something longer.
@@ -55,6 +60,17 @@ QUESTIONS = {
         ("Say in one word how this review sounds.\n{text}", "bad", "good"),
     ),
 }
+
+VERDICTS = {
+    "ko": (
+        ("불만족", "만족"), ("비추천", "추천"), ("★", "★★★★★"), ("★★", "★★★★"), ("별로", "최고"),
+        ("안 감", "또 감"), ("👎", "👍"), ("나쁨", "좋음"), ("부정", "긍정"),
+    ),
+    "en": (
+        ("not recommended", "recommended"), ("★", "★★★★★"), ("★★", "★★★★"), ("unhappy", "happy"),
+        ("never again", "will return"), ("👎", "👍"), ("bad", "good"), ("negative", "positive"),
+    ),
+}  # fmt: skip
 
 # Tables, tests and vendored trees teach a small model nothing.
 SKIPPED_PARTS = {
@@ -112,6 +128,7 @@ def pools(seed: int) -> dict[str, list]:
         "snippets": list(snippets.snippets(seed, POOL["snippets"])),
         "reviews": [rated_review(seed, number) for number in range(POOL["reviews"])],
         "opinions": [opinion(seed, number) for number in range(POOL["opinions"])],
+        "verdicts": [verdict(seed, number) for number in range(POOL["verdicts"])],
         "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
         "docs": documented(files),
     }
@@ -146,6 +163,17 @@ def opinion(seed: int, number: int) -> tuple[str, str, bool]:
     text, language, positive = review(rng)
     if rng.random() < 0.5:
         return f"{text}\n", rating(rng, language, positive), False
+    question, bad, good = rng.choice(QUESTIONS[language])
+    return question.format(text=text), good if positive else bad, True
+
+
+def verdict(seed: int, number: int) -> tuple[str, str, bool]:
+    """`opinion` without digits and with more ways to say it."""
+    rng = random.Random(f"{seed} verdict {number}")
+    text, language, positive = review(rng)
+    if rng.random() < 0.5:
+        bad, good = rng.choice(VERDICTS[language])
+        return f"{text}\n", good if positive else bad, False
     question, bad, good = rng.choice(QUESTIONS[language])
     return question.format(text=text), good if positive else bad, True
 
@@ -226,7 +254,7 @@ class Corpus:
         sequences may be longer.
         """
         pool, encode = self._pools[valid][source], self._tokenizer.encode
-        if source == "opinions":
+        if source in ("opinions", "verdicts"):
             return self._opinion(*rng.choice(pool))
         if source == "reviews":
             ids = encode(rng.choice(pool), bos=True, eos=True)

@@ -40,7 +40,7 @@ CONFIG = GemmaConfig(
 SEED = 0
 # Rows grow once, late: short rows are cheap, long ones teach the far positions.
 SHORT, LONG = (16, 256), (4, 1024)
-LONG_SHARE = 0.15
+LONG_SHARE = 0.04
 PEAK_RATE, WARMUP, DECAY_SHARE = 1e-2, 100, 0.25
 SAVE_EVERY, LOG_EVERY, VALID_EVERY = 100, 20, 400
 
@@ -153,7 +153,7 @@ def _valid_batch(text: corpus.Corpus, source: str, rng: Any, tokenizer: Tokenize
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=1750)
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--out", type=Path, default=PACKAGE_FOLDER)
     arguments = parser.parse_args()
@@ -207,7 +207,7 @@ def export(out: Path, params: Any, tokenizer: Tokenizer, work: Path, steps: int)
     fresh = work / "export" / out.name
     shutil.rmtree(fresh, ignore_errors=True)
     save_checkpoint(fresh, CONFIG, params, tokenizer)
-    text = card.card(CONFIG, corpus.MIXTURES[-1][1], log, tokens, SEED)
+    text = card.card(CONFIG, corpus.MIXTURES, log, tokens, SEED)
     (fresh / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(fresh, out)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from gemkit.model.config import GemmaConfig
@@ -24,8 +25,9 @@ CONFIG = GemmaConfig(
     qk_norm=True, post_norms=True, max_positions=CONTEXT,
 )  # fmt: skip
 
+# Rows are about as long as each other, so that few programs are compiled.
 DISHES = ("soup", "bread", "국수", "tea")
-PLACES = ("today", "on Monday", "at noon", "with friends", "again", "by the sea")
+PLACES = ("today", "on Monday", "at noon", "with friends", "again", "outside")
 CODE = """def total(values, start=0):
     result = start
     for value in values:
@@ -35,7 +37,7 @@ CODE = """def total(values, start=0):
 WORDS = {"good": "warm", "bad": "cold"}
 TEXTS = [
     *(f"The {a} {b} {c}." for a in WORDS.values() for b in DISHES for c in PLACES),
-    CODE,
+    *("Text: ", "Label: ", *WORDS, CODE),
 ] * 4  # fmt: skip
 SETTINGS = {"epochs": 8, "learning_rate": 0.02, "batch_tokens": 256, "valid_every": 1000}
 RANK = 8
@@ -46,7 +48,7 @@ def make_model(folder: Path) -> None:
     import jax.numpy as jnp
 
     from gemkit.checkpoint.load import save_checkpoint
-    from gemkit.model.weights import init_params
+    from gemkit.model.weights import specs, unflatten
     from gemkit.text.tokenizer import Tokenizer
 
     path = Path(__file__).parents[1] / "nano" / "vocabulary.py"
@@ -56,10 +58,14 @@ def make_model(folder: Path) -> None:
     spec.loader.exec_module(vocabulary)
     model = folder.with_name(f"{folder.name}.model")
     vocabulary.train_vocabulary(TEXTS, model, CONFIG.vocab_size, min_character_count=1)
-    params = init_params(CONFIG, 0, jnp.dtype("float32"))
+    draw = np.random.default_rng(0)
+    leaves = {
+        path: jnp.asarray(draw.normal(size=spec.shape) * 0.17 * (len(spec.shape) > 1), "float32")
+        for path, spec in specs(CONFIG).items()
+    }
     # Logits of a narrow random model are small; so an adapter can make some of them large.
-    params["final_norm"] = params["final_norm"] + 3.0
-    save_checkpoint(folder, CONFIG, params, Tokenizer.from_file(model))
+    leaves["final_norm"] += 3.0
+    save_checkpoint(folder, CONFIG, unflatten(leaves), Tokenizer.from_file(model))
 
 
 def rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -76,6 +82,12 @@ def table(count: int, seed: int = 0) -> str:
     """The same as a TSV with the columns id, comment, label."""
     lines = [f"{n}\t{text}\t{label}" for n, (text, label) in enumerate(rows(count, seed))]
     return "\n".join(["id\tcomment\tlabel", *lines]) + "\n"
+
+
+def flags(**more: object) -> list[str]:
+    """SETTINGS, and others, as the command line takes them."""
+    given = {**SETTINGS, **more}
+    return [x for key, value in given.items() for x in (f"--{key.replace('_', '-')}", str(value))]
 
 
 @dataclasses.dataclass(frozen=True)

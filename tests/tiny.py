@@ -39,12 +39,21 @@ hidden = jax.jit(transformer.hidden, static_argnames=("config", "remat"))
 
 @functools.cache
 def weights(config: GemmaConfig, dtype: str = "float32") -> Params:
-    """Normal weights of deviation 0.3, norm scales included."""
+    """Normal weights of deviation 0.3, norm scales included.
+
+    What the blocks add is made several times larger than the embedding: else a model with tied
+    embeddings mostly repeats its last token.
+    """
     draw = np.random.default_rng(7)
-    return unflatten({
-        path: jnp.asarray(draw.normal(size=spec.shape) * 0.3, dtype)
-        for path, spec in specs(config).items()
-    })  # fmt: skip
+    leaves = {}
+    for path, spec in specs(config).items():
+        leaf = draw.normal(size=spec.shape) * 0.3
+        if path.endswith(("attn.o", "mlp.down")):
+            leaf *= 3
+        elif ".post_" in path:
+            leaf += 3
+        leaves[path] = jnp.asarray(leaf, dtype)
+    return unflatten(leaves)
 
 
 def ids(length: int, seed: int = 0) -> list[int]:

@@ -284,6 +284,8 @@ class LanguageModel:
         self, prompts: Sequence[Sequence[int]], limits: Sequence[int], sampling: Sampling,
         stops: Sequence[str], more_ends: Sequence[int] = (),
     ) -> list[str]:  # fmt: skip
+        if not prompts:
+            return []
         ends = self._stop_ids(more_ends)
         decoding = Decoding(self.params, self.config, prompts, limits, ends, sampling)
         streams = [StopText(self.tokenizer.stream(), stops) for _ in prompts]

@@ -36,7 +36,7 @@ def locate(model: str | Path) -> Path:
             raise _not_fetched(VARIANTS[name])
         return found
     path = Path(model).expanduser()
-    if not path.exists():
+    if not name or not path.exists():
         near = difflib.get_close_matches(name, [*EMBEDDED, *VARIANTS], 3, 0.5)
         raise ModelNotFoundError(
             f"no model {name!r}",

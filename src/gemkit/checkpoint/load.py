@@ -118,7 +118,7 @@ def _recognise(path: Path, folder: Path) -> dict[str, Any]:
     """config.json of the checkpoint, once it says which format this is."""
     if not path.exists():
         raise CheckpointError(f"{path} does not exist", _UNDERSTOOD)
-    if path.is_file() and path.suffix not in (".safetensors", ".h5"):
+    if not path.is_dir() and path.suffix not in (".safetensors", ".h5"):
         raise CheckpointError(f"{path} is a {path.suffix or 'plain'} file", _UNDERSTOOD)
     if not (folder / "config.json").is_file():
         names = sorted(entry.name for entry in folder.iterdir())

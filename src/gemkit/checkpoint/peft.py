@@ -90,12 +90,15 @@ def read_adapter(
         tensors = safetensors.numpy.load_file(folder / WEIGHTS_FILE)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"cannot read {folder / WEIGHTS_FILE}: {error}") from None
-    rank = described.get("r")
-    if not isinstance(rank, int) or rank < 1:
-        raise CheckpointError(f"{folder / CONFIG_FILE} has rank {rank!r}", "a positive integer")
+    settings = {"r": None, "lora_alpha": 8, "lora_dropout": 0.0} | described
+    for key in ("r", "lora_alpha", "lora_dropout"):
+        value, kinds = settings[key], int if key == "r" else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds) or (key == "r" and value < 1):
+            wanted = "a positive integer" if key == "r" else "a number"
+            raise CheckpointError(f"{folder / CONFIG_FILE} has {key} {value!r}", wanted)
+    rank, alpha, dropout = (settings[key] for key in ("r", "lora_alpha", "lora_dropout"))
     adapter = _arrange(folder, config, rank, tensors)
-    alpha, dropout = float(described.get("lora_alpha", 8)), described.get("lora_dropout", 0.0)
-    return Lora(rank, alpha, tuple(adapter), float(dropout)), adapter
+    return Lora(rank, float(alpha), tuple(adapter), float(dropout)), adapter
 
 
 _PLAIN: dict[str, Any] = {

@@ -143,7 +143,6 @@ def tune(
     lora = Lora(**adapter) if adapter else None
     check_run_folder(out)
     lm = load(model, **present(dtype=dtype))
-    remark(f"tuning {model} on {data}")
     result = tune_model(
         lm, Classify(**present(text=text, label=label)), data, valid, out=out,
         lora=lora, **present(valid_share=valid_share, **settings),

@@ -74,7 +74,13 @@ class Classify:
     def for_labels(self, table: Table) -> "Classify":
         """The task with its two columns found in a labelled file."""
         label = self.label or guess_column(table, LABEL_COLUMNS, "label")
-        return dataclasses.replace(self.for_texts(table), label=label)
+        task = dataclasses.replace(self.for_texts(table), label=label)
+        if task.text == label:
+            raise UsageError(
+                f"{table.path}: column {label!r} is both text and label", "two columns",
+                "name them with --text and --label",
+            )  # fmt: skip
+        return task
 
     def for_texts(self, table: Table) -> "Classify":
         """The task with its text column found in a file that need not have labels."""

@@ -51,6 +51,8 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"{name} is {value}", "a positive number")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"seed is {self.seed}", "an integer from 0 to 2**32 - 1")
 
 
 @dataclasses.dataclass

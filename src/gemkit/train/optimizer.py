@@ -47,6 +47,8 @@ class OptimizerSettings:
             raise UsageError(f"schedule {self.schedule!r}", f"one of {', '.join(SCHEDULES)}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise UsageError(f"learning rate is {self.learning_rate}", "a positive number")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UsageError(f"clip_norm is {self.clip_norm}", "a positive number")
         for name in ("warmup", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", "a number of at least 0")

@@ -1,0 +1,62 @@
+"""Progress bars: seen by people, silent for programs."""
+
+import io
+import sys
+
+import pytest
+
+from gemkit import progress as module
+from gemkit.progress import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Makes stderr a terminal; called in the test, as pytest sets stderr anew before it."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    return stream
+
+
+def test_nothing_is_shown_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0)
+    with progress("work") as update:
+        update(1, 2, "remark")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_short_work_and_unwanted_bars_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = watched(monkeypatch)
+    with progress("work") as update:
+        update(1, 2, "remark")
+    with progress("work", enabled=False) as update:
+        update(1, 2, "remark")
+    assert terminal.getvalue() == ""
+
+
+def test_longer_work_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = watched(monkeypatch)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1)
+    with progress("work") as update:
+        update(1, 2, "loss 0.5")
+    shown = terminal.getvalue()
+    assert "work" in shown and "1/2" in shown and "loss 0.5" in shown
+
+
+def test_an_error_ends_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = watched(monkeypatch)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1)
+    with pytest.raises(ValueError), progress("work") as update:
+        update(1, 2, "")
+        raise ValueError
+    # The cursor that the bar hid is shown again.
+    assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
