@@ -23,6 +23,7 @@ SOURCE = ROOT / "src"
 ROOMS = {
     "errors": 0,
     "progress": 1,
+    "rows": 1,
     "text": 2,
     "kernels": 3,
     "model": 4,

@@ -25,6 +25,8 @@ SAMPLED: dict[str, Any] = {
     "temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2,
     "seed": 3,
 }  # fmt: skip
+# A random model would repeat the last token, which ends a middle.
+MIDDLE: dict[str, Any] = {"max_new_tokens": 9, "repetition_penalty": 50.0}
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +132,16 @@ def test_chat_is_a_generation_from_turns(lm: LanguageModel) -> None:
 
 def test_complete_fills_the_middle(lm: LanguageModel) -> None:
     prefix, suffix, context = "def a():\n    ", "\n\nb()", {"b.py": "def b():\n    pass\n"}
-    middle = lm.complete(prefix, suffix, context, path="a.py", max_new_tokens=9)
+    middle = lm.complete(prefix, suffix, context, path="a.py", **MIDDLE)
     ids = fim_ids(lm.tokenizer, prefix, suffix, context, "a.py")
     text = lm.tokenizer.decode(ids[1:], skip_special=False)
-    assert middle == lm.generate(text, max_new_tokens=9, parse_special=True)
-    assert middle != lm.complete(prefix, suffix, max_new_tokens=9)
+    assert middle == lm.generate(text, parse_special=True, **MIDDLE)
+    assert middle and middle != lm.complete(prefix, suffix, **MIDDLE)
 
 
 def test_complete_cuts_far_text_but_not_the_limit(lm: LanguageModel) -> None:
     far = "value = 1\n" * small.CONTEXT
-    assert lm.complete(far + "x = ", "\n" + far, {"c.py": far}, max_new_tokens=9)
+    assert lm.complete(far + "x = ", "\n" + far, {"c.py": far}, **MIDDLE)
     with pytest.raises(UsageError, match="a budget of"):
         lm.complete("x = ", max_new_tokens=small.CONTEXT)
 

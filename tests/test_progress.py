@@ -2,6 +2,8 @@
 
 import io
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -25,6 +27,15 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return stream
 
 
+def until(seen: Callable[[], bool]) -> None:
+    """Waits for another thread."""
+    for _ in range(1000):
+        if seen():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing was shown in 10 seconds")
+
+
 def test_nothing_is_shown_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,18 +56,20 @@ def test_short_work_and_unwanted_bars_show_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_longer_work_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = watched(monkeypatch)
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1)
-    with progress("work") as update:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0)
+    with progress("work", remark="compiling") as update:
+        until(lambda: "compiling" in terminal.getvalue())
         update(1, 2, "loss 0.5")
     shown = terminal.getvalue()
     assert "work" in shown and "1/2" in shown and "loss 0.5" in shown
+    # The cursor that the bar hid is shown again.
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
 
 
 def test_an_error_ends_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = watched(monkeypatch)
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1)
-    with pytest.raises(ValueError), progress("work") as update:
-        update(1, 2, "")
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0)
+    with pytest.raises(ValueError), progress("work"):
+        until(lambda: "work" in terminal.getvalue())
         raise ValueError
-    # The cursor that the bar hid is shown again.
     assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1

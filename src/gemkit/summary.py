@@ -40,7 +40,7 @@ def summary_table(name: str, config: GemmaConfig, itemsize: int, lora: Lora | No
     """
     rows = [("layer", "output shape", "parameters", "LoRA" if lora else "")]
     rows += [
-        (layer, shape, f"{count:,}", f"{extra:,}" if extra else "")
+        (layer, shape, f"{count:,}" if count else "", f"{extra:,}" if extra else "")
         for layer, shape, count, extra in _rows(config, lora)
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -79,7 +79,7 @@ def _rows(config: GemmaConfig, lora: Lora | None) -> Iterator[tuple[str, str, in
     yield "embed (tied with the head)", f"(T, {config.hidden_size})", *sizes["embed"]
     layers = config.num_layers
     first = [path for path in table if path.startswith("layers.0.")]
-    yield f"{layers} decoder blocks, each:", f"(T, {config.hidden_size})", 0, 0
+    yield f"{layers} decoder blocks, together:", f"(T, {config.hidden_size})", 0, 0
     for path in first:
         short = path.removeprefix("layers.0.")
         alike = [sizes[path.replace(".0.", f".{i}.", 1)] for i in range(layers)]

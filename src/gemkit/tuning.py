@@ -6,27 +6,25 @@ import datetime
 import importlib.metadata
 import json
 import platform
-import shutil
 import signal
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import safetensors
 
 from gemkit import __version__
 from gemkit.adapt.lora import Lora, init_adapter
 from gemkit.checkpoint.hub import locate
 from gemkit.checkpoint.load import save_checkpoint
 from gemkit.checkpoint.peft import write_adapter
-from gemkit.errors import DataError, ModelNotFoundError, UsageError
+from gemkit.errors import ModelNotFoundError, UsageError
 from gemkit.evaluate.metrics import ClassificationScores, score_labels
 from gemkit.evaluate.report import write_report
 from gemkit.evaluate.run import labelled_rows
+from gemkit.evaluate.run_folder import new_run_folder
 from gemkit.language_model import Choice, LanguageModel
 from gemkit.progress import progress
 from gemkit.tasks.classify import Classify
@@ -116,7 +114,7 @@ def tune(
         OptimizerSettings(optimizer, rate, schedule, warmup, weight_decay, clip_norm=clip_norm),
         None if full else lora or Lora(), valid_share, max_length, skip_bad_rows,
     )  # fmt: skip
-    with _run_folder(out) as folder:
+    with new_run_folder(out) as folder:
         split, task = _read(lm, task, data, valid, recipe)
         session = _Session(lm, task, split, recipe, show_progress)
         return session.run(data, valid, folder, None if out is None else Path(out))
@@ -186,10 +184,14 @@ class _Session:
             jax.tree.map(jnp.copy, lm.base) if self.lora is None
             else init_adapter(lm.config, self.lora, recipe.fit.seed)
         )  # fmt: skip
-        with progress("tuning", self.show) as update, _interruption() as interrupted:
+        stopping = "stopping after this step; Ctrl-C again gives up"
+        with (
+            progress("tuning", self.show, "compiling") as update,
+            _interruption(lambda: update(None, None, stopping)) as interrupted,
+        ):
 
             def tell(row: dict[str, float], steps: int) -> None:
-                update(int(row["step"]), steps, _remark(row))
+                update(int(row["step"]), steps, stopping if interrupted() else _remark(row))
 
             return fit(
                 lm.base if self.lora is not None else {}, lm.config, self.lora, trained,
@@ -308,7 +310,7 @@ def _model_path(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
+def _interruption(tell: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C into a question the loop asks between steps; a second one aborts.
 
     An exception in the middle of a step would lose the state, which the step consumes.
@@ -321,6 +323,7 @@ def _interruption() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: Any) -> None:
         asked.set()
+        tell()
         signal.signal(signal.SIGINT, usual)
 
     signal.signal(signal.SIGINT, ask)
@@ -328,36 +331,6 @@ def _interruption() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, usual)
-
-
-def check_run_folder(target: Path) -> None:
-    """Raises UsageError unless a run directory can be made there: nothing or an empty folder."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(
-            f"{target} exists and is not an empty folder", "a new run directory", "name another"
-        )
-
-
-@contextlib.contextmanager
-def _run_folder(out: str | Path | None) -> Iterator[Path | None]:
-    """A temporary folder that takes the run directory's place when all went well."""
-    if out is None:
-        yield None
-        return
-    target = Path(out)
-    check_run_folder(target)
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot write {target}: {reason}", "a folder with room") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write(

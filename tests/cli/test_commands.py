@@ -20,9 +20,9 @@ def test_models_lists_every_variant(call: Any) -> None:
     assert by_name["gemma_2b_en"] == {
         "name": "gemma_2b_en", "family": "Gemma 1", "parameters": 2_506_172_416,
         "bfloat16_bytes": 5_012_344_832, "context": 8192, "chat": False,
-        "fill-in-the-middle": False, "path": None,
+        "fim": False, "path": None,
     }  # fmt: skip
-    assert by_name["code_gemma_7b_en"]["fill-in-the-middle"]
+    assert by_name["code_gemma_7b_en"]["fim"]
     assert by_name["gemma3_instruct_1b"]["chat"]
 
 

@@ -112,8 +112,11 @@ def test_control_characters_reach_no_terminal(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_complete_prints_the_middle_only(call: Any, small_model: Path, lm: Any) -> None:
-    middle = lm.complete("def a():\n    ", "\n\nb()", max_new_tokens=9)
+    settings = {"max_new_tokens": 9, "repetition_penalty": 50.0}
+    middle = lm.complete("def a():\n    ", "\n\nb()", **settings)
+    assert middle
     flags = ["--prefix", "def a():\n    ", "--suffix", "\n\nb()", "--max-new-tokens", 9]
+    flags += ["--repetition-penalty", 50]
     assert call("complete", small_model, *flags) == (0, middle, "")
     assert json.loads(call("complete", small_model, *flags, "--json").out) == {"middle": middle}
 

@@ -172,7 +172,7 @@ def test_a_folder_that_is_not_empty_and_a_tuned_model(
 def test_predict_and_evaluate_a_run(call: Any, typed: Path, small_run: Any, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out.tsv"
     done = call("predict", typed, small_run.valid, "--out", out, "--probabilities")
-    assert done == (0, "", f"{out}: 12 rows, good 6, bad 6 in column 'label'\n")
+    assert done == (0, "", f"{out}: 12 rows; column 'label' holds 6 'good', 6 'bad'\n")
     table = read_table(out)
     assert table.columns == ("id", "comment", "label", "p(bad)", "p(good)")
     assert table.texts("label") == read_table(small_run.valid).texts("label")
@@ -201,7 +201,7 @@ def test_bad_rows_are_counted(call: Any, typed: Path, tmp_path: Path) -> None:
     file.write_text("id\tcomment\n1\tThe warm soup today.\n2\n3\t\n4\tThe cold soup today.\n")
     done = call("predict", typed, file, "--out", tmp_path / "b.tsv", "--skip-bad-rows")
     assert done.err.splitlines() == [
-        f"{tmp_path / 'b.tsv'}: 2 rows, good 1, bad 1 in column 'label'",
+        f"{tmp_path / 'b.tsv'}: 2 rows; column 'label' holds 1 'good', 1 'bad'",
         "2 bad rows left out; the first, line 3: 1 field, '2' first",
     ]
 

@@ -3,15 +3,19 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gemkit.errors import UsageError
-from gemkit.generate.sampling import Sampling, make_draw, next_tokens
+from gemkit.generate import sampling as module
+from gemkit.generate.sampling import Sampling, make_draw
 
 LOGITS = np.array([1.2, -0.4, 2.0, 0.3, -3.0, 1.9, 0.0, -0.1])
 DRAWS = 6000
+
+next_tokens = jax.jit(module.next_tokens)
 
 
 def drawn(sampling: Sampling, logits: np.ndarray = LOGITS, draws: int = DRAWS) -> np.ndarray:

@@ -87,13 +87,6 @@ def test_batches_and_heads_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {total for _, total in told} == {7}
 
 
-def test_rows_do_not_touch_each_other() -> None:
-    prompts = [[*ids(9, 9), *rest] for rest in RESTS]
-    together = score_continuations(weights(GEMMA1), GEMMA1, prompts, CHOICES)
-    turned = score_continuations(weights(GEMMA1), GEMMA1, prompts[::-1], CHOICES)
-    assert np.abs(together - turned[::-1]).max() < 1e-5
-
-
 def test_the_layout_of_branches() -> None:
     branches = make_branches([[5], [6, 7], [8, 9, 10]])
     assert branches.tokens.tolist() == [6, 8, 9]

@@ -65,19 +65,18 @@ def test_short_runs_reach_the_peak(name: Any, warmup: float, steps: int) -> None
 
 
 def shrunk(tree: Any, **settings: Any) -> dict[str, bool]:
-    """Path → whether a step with gradients of zero made the leaf smaller, and by lr * decay."""
+    """Path → whether a step with gradients of 0 shrinks the leaf, which it does by lr * decay."""
     settings = {"weight_decay": 0.1, "schedule": "constant", "warmup": 0} | settings
     optimizer = make_optimizer(OptimizerSettings(learning_rate=0.5, **settings), 10)
-    ones = jax.tree.map(jnp.ones_like, tree)
-    zeros = jax.tree.map(jnp.zeros_like, tree)
+    ones = jax.tree.map(lambda _: jnp.ones(3), tree)
+    zeros = jax.tree.map(lambda _: jnp.zeros(3), tree)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = optimizer.update(zeros, optimizer.init(ones), ones)
     found = {}
     for path, update in flatten(updates):
-        value = float(update.ravel()[0])
-        assert value == pytest.approx(-0.05) or value == 0
-        assert np.ptp(np.asarray(update)) == 0
-        found[path] = value != 0
+        values = np.asarray(update)
+        assert values == pytest.approx(-0.05) or not values.any()
+        found[path] = bool(values.any())
     return found
 
 

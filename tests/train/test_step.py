@@ -154,25 +154,34 @@ def test_a_lora_step_changes_the_adapter_and_nothing_else() -> None:
 
 
 def test_a_full_step_changes_every_weight() -> None:
-    config, base = GEMMA2, weights(GEMMA2)
+    config, base, batch = GEMMA2, weights(GEMMA2), batches(True)[0].arrays()
     state = init_state(jax.tree.map(jnp.copy, base), RULE, seed=0)
     step = make_train_step(config, None, RULE)
-    losses = []
+    results = []
     for _ in range(5):
-        state, result = step(state, {}, batches(True)[0].arrays())
-        losses.append(float(result.sums.loss))
+        state, result = step(state, {}, batch)
+        results.append(result)
+    losses = [float(result.sums.loss) for result in results]
     assert losses == sorted(losses, reverse=True)
     after = dict(flatten(state.trained))
     assert not any(np.array_equal(leaf, after[path]) for path, leaf in flatten(base))
+    sums, slopes = sums_and_gradients(config, None, base, {}, batch)
+    norm = float(optax.tree.norm(slopes)) / float(sums.weight)
+    assert float(results[0].gradient_norm) == pytest.approx(norm, rel=1e-4)
 
 
 def test_a_step_is_the_optimizers_rule_on_the_mean_loss() -> None:
     config, trained, batch = GEMMA1, random_adapter(GEMMA1), batches(True)[0].arrays()
     sums, slopes = sums_and_gradients(config, LORA, trained, weights(config), batch)
-    slopes = jax.tree.map(lambda slope: slope / sums.weight, slopes)
-    with jax.numpy_dtype_promotion("standard"):
-        updates, _ = RULE.update(slopes, RULE.init(trained), trained)
-    expected = optax.apply_updates(trained, updates)
+    slopes = jax.tree.map(lambda slope: slope / np.asarray(sums.weight), slopes)
+
+    @jax.jit
+    def after(trained: Any, slopes: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            updates, _ = RULE.update(slopes, RULE.init(trained), trained)
+            return optax.apply_updates(trained, updates)
+
+    expected = after(trained, slopes)
     state = init_state(jax.tree.map(jnp.copy, trained), RULE, seed=0)
     state, result = make_train_step(config, LORA, RULE)(state, weights(config), batch)
     for path, leaf in flatten(state.trained):

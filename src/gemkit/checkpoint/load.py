@@ -214,7 +214,7 @@ def save_checkpoint(
     """
     if format != "hf":
         raise UsageError(f"format is {format!r}", "'hf'")
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     leaves = _plain_leaves(config, params)
     dtype = leaves["embed"].dtype.name
     described = huggingface_config.write_config(config, dtype, __version__)

@@ -1,6 +1,5 @@
 """Commands about models themselves: models, info, merge."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +16,22 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @JSON
 def models(as_program: bool) -> None:
-    """List the models there are, and which are on this disk."""
+    """List the models there are, and which are on this disk.
+
+    chat: trained on turns; fim: trained to fill in the middle of code.
+    """
     rows = _model_rows()
     if as_program:
         as_json(rows)
         return
     from gemkit.summary import human_bytes
 
-    head = ("name", "family", "parameters", "in bfloat16", "context", "made for", "on disk")
+    head = ("name", "family", "parameters", "in bfloat16", "context", "trained for", "on disk")
     table = [
         (
             row["name"], row["family"], f"{row['parameters']:,}",
             human_bytes(row["bfloat16_bytes"]), f"{row['context']:,}",
-            ", ".join(kind for kind in ("chat", "fill-in-the-middle") if row[kind]),
+            ", ".join(kind for kind in ("chat", "fim") if row[kind]),
             "yes" if row["path"] else "",
         )
         for row in rows
@@ -63,7 +65,7 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     return {
         "name": name, "family": family, "parameters": count, "bfloat16_bytes": 2 * count,
-        "context": config.max_positions, "chat": chat, "fill-in-the-middle": fim,
+        "context": config.max_positions, "chat": chat, "fim": fim,
         "path": None if path is None else str(path),
     }  # fmt: skip
 
@@ -71,26 +73,15 @@ def _row(
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()
 ) -> None:
-    """A table: with lines on a terminal, plain columns two blanks apart in a pipe."""
-    if sys.stdout.isatty():
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for number, name in enumerate(head):
-            table.add_column(name, justify="right" if number in right else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-        return
+    """A table in columns two blanks apart, the head bold on a terminal; nothing is cut off."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (
             cell.rjust(width) if number in right else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        print("  ".join(cells).rstrip())
+        line = "  ".join(cells).rstrip()
+        click.echo(click.style(line, bold=True) if row is head else line)
 
 
 @click.command(cls=Command)

@@ -135,9 +135,9 @@ def tune(
         raise UsageError("both --valid and --valid-share are given", "one of them")
     adapter = present(rank=rank, alpha=alpha, targets=pieces(targets), dropout=dropout)
     from gemkit.adapt.lora import Lora
+    from gemkit.evaluate.run_folder import check_run_folder
     from gemkit.loading import load
     from gemkit.tasks import Classify
-    from gemkit.tuning import check_run_folder
     from gemkit.tuning import tune as tune_model
 
     lora = Lora(**adapter) if adapter else None
@@ -189,8 +189,8 @@ def predict(run: str, file: Path, out: Path, **settings: Any) -> None:
 
     found = predict_file(run, file, out, **settings)
     shares = Counter(answer.choice for answer in found.answers).most_common()
-    counts = ", ".join(f"{label} {count}" for label, count in shares)
-    remark(f"{out}: {len(found.answers)} rows, {counts} in column {found.column!r}")
+    counts = ", ".join(f"{count} {label!r}" for label, count in shares)
+    remark(f"{out}: {len(found.answers)} rows; column {found.column!r} holds {counts}")
     tell_skipped(found.table.skipped)
 
 

@@ -3,6 +3,7 @@
 Neither this module nor printing help imports JAX: commands import what they need when they run.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -25,7 +26,10 @@ COMMANDS: tuple[Command, ...] = (
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(
+    cls=Group, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -43,8 +47,23 @@ for _command in COMMANDS:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0, 1 the work failed, 2 wrong usage."""
+    """Runs the command line and returns its exit code: 0, 1 the work failed, 2 wrong usage.
+
+    Without `argv` it is the program, and when stopped it ends the process here: XLA's threads
+    may still compute, and crash when Python takes itself down around them.
+    """
+    code = _main(argv)
+    if argv is None and code in (INTERRUPTED, BROKEN_PIPE):
+        with contextlib.suppress(OSError):
+            print(end="", flush=True)
+        os._exit(code)
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed by the caller, as by >&-
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     debug = DEBUG_FLAG in arguments
     try:
         code = _run(arguments, debug)
@@ -58,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         line, code = explain(error)
+        if code == INTERRUPTED and sys.stderr.isatty():
+            print(file=sys.stderr)  # after the ^C the terminal shows
         print(f"gemkit: {' '.join(line.split())}", file=sys.stderr)
         return code
 

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import platform
+import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,8 @@ LEAST_SECONDS = "0.1"
 def prepare_jax(debug: bool = False) -> None:
     """Points JAX at its cache and keeps other people's warnings off the terminal."""
     if not debug:
-        warnings.simplefilter("ignore")
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
         logging.getLogger("jax").setLevel(logging.ERROR)
         # XLA's own log: 0 shows all, 3 what is fatal.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

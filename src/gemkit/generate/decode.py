@@ -102,10 +102,12 @@ def decode_steps(
 
     def step(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
         count, s = carry
+        # Else XLA:CPU converts bfloat16 weights once, before the loop, and keeps both copies.
+        weights, count = jax.lax.optimization_barrier((params, count))
         states, cache = transformer.hidden_cached(
-            params, config, s.tokens[:, None], s.positions[:, None], s.cache
+            weights, config, s.tokens[:, None], s.positions[:, None], s.cache
         )
-        logits = transformer.logits(params, config, states[:, 0])
+        logits = transformer.logits(weights, config, states[:, 0])
         positions = s.positions + 1
         tokens = next_tokens(logits, draw, positions, s.seen)
         column = jnp.where(s.done, -1, tokens)

@@ -1,7 +1,7 @@
 """Log-likelihood of several continuations of many prompts.
 
-The start that all prompts share is computed once; rows are bucketed by length; the continuations
-of a row hang on its end as branches, so that a row is read once however many there are; and the
+The start that all prompts share is computed once; short prompts share rows; the continuations of
+a prompt hang on its end as branches, so that it is read once however many there are; and the
 256k-wide head runs only where a continuation's token is predicted.
 """
 
@@ -14,17 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemkit.errors import GenerationError
-from gemkit.generate.decode import bucket, check_prompts, prefill
+from gemkit.generate.decode import bucket as length_bucket
+from gemkit.generate.decode import check_prompts, prefill
 from gemkit.model import transformer
 from gemkit.model.cache import PIECE, KVCache, init_cache
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
+from gemkit.rows import bucket, pack_rows
 
 BATCH_TOKENS = 2048
 """Tokens per batch: enough for full matrix speed, little enough to stay in memory."""
 HEAD_ELEMENTS = 2**25
 """Logits held at once: 128 MiB in float32."""
-SHORTEST_PREFIX = 8
+SHORTEST_PREFIX, SHORTEST_ROW = 8, 128
 
 Progress = Callable[[int, int], None]
 
@@ -99,7 +101,7 @@ def score_continuations(
     scores = np.zeros((len(prompts), len(continuations)))
     done = 0
     for rows, arrays in _batches([prompt[shared:] for prompt in prompts], shared, branches):
-        found = np.asarray(_score_batch(params, config, prefix, arrays))
+        found = np.asarray(_score_batch(params, config, prefix, arrays, len(branches.tokens)))
         scores[rows] = found[: len(rows)]
         done += len(rows)
         if progress is not None:
@@ -120,7 +122,7 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _prefix_cache(params: Params, config: GemmaConfig, ids: Sequence[int]) -> KVCache:
-    size = bucket(len(ids))
+    size = length_bucket(len(ids))
     tokens, positions = np.zeros((1, size), np.int32), np.full((1, size), -1, np.int32)
     tokens[0, size - len(ids) :] = ids
     positions[0, size - len(ids) :] = np.arange(len(ids))
@@ -134,45 +136,64 @@ def _prefix_cache(params: Params, config: GemmaConfig, ids: Sequence[int]) -> KV
 def _batches(
     prompts: Sequence[Sequence[int]], shared: int, branches: Branches
 ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    """(row numbers, arrays) of each batch, short rows first."""
+    """(prompt numbers, arrays) of each batch.
+
+    Rows are at least twice as long as what they hold, so that several prompts share one and few
+    shapes are compiled: one for each row length that occurs.
+    """
     extra = len(branches.tokens)
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    while order:
-        length = bucket(len(prompts[order[0]]) + extra, 8)
-        fitting = [row for row in order if len(prompts[row]) + extra <= length]
-        size = max(1, BATCH_TOKENS // length)
-        rows, order = fitting[:size], order[min(size, len(fitting)) :]
-        # A short last batch is padded to a power of two instead of to the full size.
-        count = min(size, 1 << (len(rows) - 1).bit_length())
-        yield rows, _arrays([prompts[row] for row in rows], count, length, shared, branches)
+    by_length: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        size = 1 << (2 * (len(prompt) + extra) - 1).bit_length()
+        by_length.setdefault(max(SHORTEST_ROW, size), []).append(number)
+    for length, numbers in sorted(by_length.items()):
+        packed = pack_rows([len(prompts[n]) + extra for n in numbers], length)
+        rows = [[numbers[place] for place in row] for row in packed]
+        count = -(-len(rows) // max(1, BATCH_TOKENS // length))
+        size = -(-len(rows) // count)
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        slots = bucket(max(sum(map(len, batch)) for batch in batches))
+        for batch in batches:
+            order = [number for row in batch for number in row]
+            yield order, _arrays(prompts, batch, (size, length), slots, shared, branches)
 
 
 def _arrays(
-    prompts: Sequence[Sequence[int]], count: int, length: int, shared: int, branches: Branches
-) -> dict[str, np.ndarray]:
+    prompts: Sequence[Sequence[int]], batch: Sequence[Sequence[int]], shape: tuple[int, int],
+    slots: int, shared: int, branches: Branches,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Rows of prompts with their branches; place `slots` prompts are asked for in `at`."""
     extra = len(branches.tokens)
-    tokens, positions, segments, branch = (np.zeros((count, length), np.int32) for _ in range(4))
-    at = np.zeros((count, 1 + extra), np.int32)
-    for row, prompt in enumerate(prompts):
-        end = len(prompt)
-        tokens[row, :end] = prompt
-        positions[row, :end] = shared + np.arange(end)
-        tokens[row, end : end + extra] = branches.tokens
-        positions[row, end : end + extra] = shared + end - 1 + branches.offset
-        branch[row, end : end + extra] = branches.branch
-        segments[row, : end + extra] = 1
-        at[row] = row * length + end - 1 + np.arange(1 + extra)
+    tokens, positions, segments, branch = (np.zeros(shape, np.int32) for _ in range(4))
+    at = np.zeros((slots, 1 + extra), np.int32)
+    wanted = np.full((slots, *branches.wanted.shape), -1, np.int32)
+    slot = 0
+    for row, numbers in enumerate(batch):
+        start = 0
+        for segment, number in enumerate(numbers, 1):
+            prompt = prompts[number]
+            end = start + len(prompt)
+            own, hung = slice(start, end), slice(end, end + extra)
+            tokens[row, own], tokens[row, hung] = prompt, branches.tokens
+            positions[row, own] = shared + np.arange(len(prompt))
+            positions[row, hung] = shared + len(prompt) - 1 + branches.offset
+            branch[row, hung] = branches.branch
+            segments[row, start : end + extra] = segment
+            at[slot] = row * shape[1] + end - 1 + np.arange(1 + extra)
+            wanted[slot] = branches.wanted
+            start, slot = end + extra, slot + 1
     return {
         "tokens": tokens, "positions": positions, "segments": segments, "branches": branch,
-        "at": at.reshape(-1), "wanted": np.tile(branches.wanted, (count, 1)),
+        "at": at.reshape(-1), "wanted": wanted.reshape(-1, wanted.shape[-1]),
     }  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "extra"))
 def _score_batch(
-    params: Params, config: GemmaConfig, prefix: KVCache | None, arrays: dict[str, jax.Array]
-) -> jax.Array:
-    """[B, C] summed log-probabilities of the wanted tokens."""
+    params: Params, config: GemmaConfig, prefix: KVCache | None, arrays: dict[str, jax.Array],
+    extra: int,
+) -> jax.Array:  # fmt: skip
+    """[prompts, C] summed log-probabilities of the wanted tokens."""
     states = transformer.hidden(
         params, config, arrays["tokens"], arrays["positions"], arrays["segments"],
         arrays["branches"], prefix=prefix, at=arrays["at"],
@@ -186,4 +207,4 @@ def _score_batch(
 
     chunk = max(1, HEAD_ELEMENTS // config.vocab_size)
     found = jax.lax.map(position, (states, arrays["wanted"]), batch_size=chunk)
-    return found.reshape(arrays["tokens"].shape[0], -1, found.shape[1]).sum(1)
+    return found.reshape(-1, 1 + extra, found.shape[1]).sum(1)

@@ -59,10 +59,10 @@ def _update(x: jax.Array, weight: LoraWeight) -> jax.Array:
     if weight.dropout_key is not None and weight.dropout > 0:
         keep = jax.random.bernoulli(weight.dropout_key, 1 - weight.dropout, x.shape)
         x = jnp.where(keep, x / jnp.asarray(1 - weight.dropout, x.dtype), jnp.zeros_like(x))
-    low = _dot(x, weight.a)
-    axes = (((low.ndim - 1,), (0,)), ((), ()))
-    high = jax.lax.dot_general(low, weight.b.astype(x.dtype), axes)
-    return high * jnp.asarray(weight.scale, x.dtype)
+    # Flat rows: over two leading axes the gradient of b copies transposed activations.
+    low = _dot(x.reshape(-1, x.shape[-1]), weight.a)
+    high = jax.lax.dot_general(low, weight.b.astype(x.dtype), (((1,), (0,)), ((), ())))
+    return (high * jnp.asarray(weight.scale, x.dtype)).reshape(*x.shape[:-1], high.shape[-1])
 
 
 def merged(weight: Any) -> jax.Array:

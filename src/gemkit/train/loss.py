@@ -80,7 +80,8 @@ def _forward(
             table_slope += jax.lax.dot_general(
                 slope, chunk.states, rows, preferred_element_type=jnp.float32
             )
-        states_slope = jax.lax.dot_general(slope, table, (((1,), (0,)), ((), ())))
+        # The same product as slope @ table, in the order XLA:CPU computes a third quicker.
+        states_slope = jax.lax.dot_general(table, slope, (((0,), (1,)), ((), ()))).T
         return (_plus(sums, Sums(loss, *rest)), table_slope), states_slope
 
     chunks = _chunks(table.shape[0], positions)
