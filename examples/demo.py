@@ -19,13 +19,20 @@ REVIEWS = OUT / "reviews"
 
 def run(*words: str) -> None:
     """Prints a command as one types it and does what it says."""
-    print(f"\n$ gemkit {shlex.join(words)}", flush=True)
+    print(f"\n$ gemkit {' '.join(map(quoted, words))}", flush=True)
     try:
         code = main(list(words))
     except SystemExit as end:
         code = end.code
     if code:
         sys.exit(f"demo: that command ended with {code}")
+
+
+def quoted(word: str) -> str:
+    """A word as a shell reads it, on one line."""
+    if "\n" not in word:
+        return shlex.quote(word)
+    return "$'" + word.replace("\n", "\\n") + "'"
 
 
 def demo() -> None:
@@ -40,7 +47,7 @@ def demo() -> None:
     piece.write_text(
         "def rectangle_area(width, height):\n"
         '    """Return the area of a rectangle."""\n'
-        "    return \n"
+        "    \n"
         "\n\n"
         "def rectangle_perimeter(width, height):\n"
         '    """Return the perimeter of a rectangle."""\n'
@@ -55,7 +62,8 @@ def demo() -> None:
     )  # fmt: skip
     run("predict", str(REVIEWS), str(unlabelled), "--out", str(OUT / "labelled.tsv"))
     run("evaluate", str(REVIEWS), str(SAMPLES / "reviews" / "test.tsv"))
-    run("complete", "nano", f"{piece}:3")
+    # nano rarely ends by itself: an empty line ends the piece.
+    run("complete", "nano", f"{piece}:3", "--stop", "\n\n")
     run("generate", "nano", "The food was", "--max-new-tokens", "24")
 
     print(f"\nDone in {time.monotonic() - began:.0f} s. What lies where:")

@@ -23,7 +23,8 @@ def test_the_python_example_runs() -> None:
 def test_every_command_it_names_exists() -> None:
     from gemkit.cli.main import main
 
-    named = set(re.findall(r"^gemkit (\w+)", README, re.MULTILINE))
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", README, re.DOTALL))
+    named = set(re.findall(r"^(?:\$ )?gemkit (\w+)", blocks, re.MULTILINE))
     assert len(named) >= 9
     for command in sorted(named):
         assert main([command, "--help"]) == 0

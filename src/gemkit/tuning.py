@@ -70,8 +70,8 @@ class _Split:
 
 def tune(
     lm: LanguageModel, task: Classify, data: str | Path, valid: str | Path | None = None, *,
-    valid_share: float = 0.1, lora: Lora | None = None, full: bool = False, epochs: float = 8,
-    batch_tokens: int = 1024, learning_rate: float | None = None, optimizer: Any = "adamw",
+    valid_share: float = 0.1, lora: Lora | None = None, full: bool = False, epochs: float = 6,
+    batch_tokens: int = 512, learning_rate: float | None = None, optimizer: Any = "adamw",
     schedule: Any = "cosine", warmup: float = 0.1, weight_decay: float = 0.0,
     clip_norm: float | None = 1.0, seed: int = 0, max_length: int | None = None,
     valid_every: int | None = None, patience: int | None = None, metric: str = "valid_accuracy",

@@ -71,8 +71,10 @@ def test_one_choice_and_choices_of_one_token() -> None:
 
 
 def test_batches_and_heads_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One or two rows a batch; logits of three positions at a time."""
+    """One short row a batch, shared by several prompts; logits of three positions at a time."""
+    monkeypatch.setattr(score, "SHORTEST_ROW", 16)
     monkeypatch.setattr(score, "BATCH_TOKENS", 16)
+    monkeypatch.setattr(score, "SHORTEST_ROW", 8)
     monkeypatch.setattr(score, "HEAD_ELEMENTS", 3 * VOCABULARY)
     told: list[tuple[int, int]] = []
     prompts = [*RESTS, ids(2, 6), ids(2, 7)]
@@ -81,10 +83,27 @@ def test_batches_and_heads_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
         weights(GEMMA1), GEMMA1, prompts, choices, lambda done, total: told.append((done, total))
     )
     assert np.abs(scores - slow(GEMMA1, prompts, choices)).max() < 2e-4
-    assert len(told) >= 4
+    assert len(told) == 3
     assert told == sorted(told)
     assert told[-1] == (7, 7)
     assert {total for _, total in told} == {7}
+
+
+def test_batches_hold_every_prompt_once_in_few_shapes() -> None:
+    lengths = np.random.default_rng(0).integers(1, 700, 300).tolist()
+    branches = make_branches(CHOICES)
+    met: list[int] = []
+    shapes = set()
+    for numbers, arrays in score._batches([ids(n, n) for n in lengths], 20, branches):
+        shape = arrays["tokens"].shape
+        shapes.add((*shape, arrays["at"].shape))
+        assert shape[0] * shape[1] <= score.BATCH_TOKENS
+        met += numbers
+        held = sum(lengths[number] + len(branches.tokens) for number in numbers)
+        assert (arrays["segments"] > 0).sum() == held
+        assert (arrays["wanted"] >= 0).sum() == len(numbers) * (branches.wanted >= 0).sum()
+    assert sorted(met) == list(range(300))
+    assert len(shapes) <= 5
 
 
 def test_the_layout_of_branches() -> None:

@@ -12,7 +12,7 @@ RENDERED = {
     "instruct": "Instruction:\n<instruction>\n\nResponse:\n",
     "instruct_context": "Instruction:\n<instruction>\n\nContext:\n<context>\n\nResponse:\n",
     "translate": "Translate this into French:\n<source>\n",
-    "classify": "Text:\n<text>\n\nLabel:\n",
+    "classify": "<text>\nLabel:\n",
     "classify_labels": "Classify the text as one of: <labels>.\n\nText:\n<text>\n\nLabel:\n",
 }
 

@@ -45,8 +45,8 @@ LORA_FLAGS = options(
     click.option("--full", is_flag=True, default=None, help="Train all weights, not LoRA."),
 )
 TRAINING_FLAGS = options(
-    click.option("--epochs", type=float, help="Passes over the rows; default 8."),
-    click.option("--batch-tokens", type=int, help="Token slots of a step; default 1024."),
+    click.option("--epochs", type=float, help="Passes over the rows; default 6."),
+    click.option("--batch-tokens", type=int, help="Token slots of a step; default 512."),
     click.option("--learning-rate", type=float, help="Peak; default 5e-3, with --full 5e-4."),
     click.option("--weight-decay", type=float, help="Decoupled, norms left out; default 0."),
     click.option("--optimizer", help="adamw (default), sgd or adafactor."),

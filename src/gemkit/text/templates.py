@@ -84,7 +84,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "translate": Template(
             "Translate this into {language}:\n{source}\n", {"language": "French"}
         ),
-        "classify": Template("Text:\n{text}\n\nLabel:\n"),
+        "classify": Template("{text}\nLabel:\n"),
         "classify_labels": Template(
             "Classify the text as one of: {labels}.\n\nText:\n{text}\n\nLabel:\n"
         ),

@@ -52,8 +52,6 @@ class OptimizerSettings:
         for name in ("warmup", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", "a number of at least 0")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise UsageError(f"clip_norm is {self.clip_norm}", "a positive number, or None")
         for pattern in self.no_decay:
             try:
                 re.compile(pattern)
