@@ -24,7 +24,8 @@ nothing about the world and must not be used for anything that matters.
 
 ## What it can do
 
-- complete simple Python in the middle of a file;
+- propose the next statement of simple Python in the middle of a file; it repeats the start of a
+  half-written line and seldom ends where it should;
 - learn to label short restaurant reviews (Korean, English) from a few hundred rows;
 - answer a few greetings and very simple questions in one or two sentences.
 
