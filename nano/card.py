@@ -37,8 +37,8 @@ drifts; it saw no other domain. It was not aligned, filtered or evaluated for sa
 ## Shape
 
 {layers} layers, width {width}, feed-forward {ffw}, {heads} query heads on {kv} key/value head of
-{head}, vocabulary {vocabulary:,}, context {context:,} tokens, sliding window {window} on five layers
-of six. The vocabulary is its own SentencePiece model; ids 0 to 472 are CodeGemma's (special
+{head}, vocabulary {vocabulary:,}, context {context:,} tokens, sliding window {window} on five
+layers of six. The vocabulary is its own SentencePiece model; ids 0 to 472 are CodeGemma's (special
 tokens, turns, fill-in-the-middle, whitespace runs, HTML tags, bytes).
 
 ## Data
@@ -53,9 +53,9 @@ Restaurant reviews, dialogues and simple programs are written by generators of t
 `nano/`); nothing was downloaded. The library text is the standard library of Python {python}, whose
 licence is the PSF licence. Three of four simple programs and six of ten library excerpts have a
 piece cut out and moved to the end (fill-in-the-middle, prefix - suffix - middle). Half of the
-reviews state the stars they give, and the answers of "opinions" and "verdicts" say whether the guest was pleased
-(such tokens count six times in the loss): nano has learnt what opinions are. The bundled review
-files, their labels and the prompt they are tuned with were never seen.
+reviews state the stars they give, and the answers of "opinions" and "verdicts" say whether the
+guest was pleased (such tokens count six times in the loss): nano has learnt what opinions are. The
+bundled review files, their labels and the prompt they are tuned with were never seen.
 
 ## Training
 
@@ -85,8 +85,8 @@ DESCRIPTIONS = {
 
 
 def card(
-    config: GemmaConfig, mixtures: Sequence[tuple[int, Mapping[str, float]]], log: Sequence[Mapping[str, Any]],
-    tokens: int, seed: int,
+    config: GemmaConfig, mixtures: Sequence[tuple[int, Mapping[str, float]]],
+    log: Sequence[Mapping[str, Any]], tokens: int, seed: int,
 ) -> str:  # fmt: skip
     """The card as Markdown; `log` holds the training script's lines."""
     sources = [*DESCRIPTIONS]

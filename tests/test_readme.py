@@ -23,7 +23,7 @@ def test_the_python_example_runs() -> None:
 def test_every_command_it_names_exists() -> None:
     from gemkit.cli.main import main
 
-    blocks = "\n".join(re.findall(r"```\n(.*?)```", README, re.DOTALL))
+    blocks = "\n".join(re.split(r"^```.*$", README, flags=re.MULTILINE)[1::2])
     named = set(re.findall(r"^(?:\$ )?gemkit (\w+)", blocks, re.MULTILINE))
     assert len(named) >= 9
     for command in sorted(named):

@@ -80,7 +80,7 @@ def test_prompt_and_answer_are_one_example(make: Any, tokenizer: Tokenizer) -> N
         assert example.target == [False] * len(prompt) + [True] * len(answer)
         assert prompt[0] == tokenizer.bos_id and tokenizer.eos_id not in prompt
     asked = tokenizer.decode(task.prompts(tokenizer, table, small.CONTEXT)[0])
-    assert asked == "Text:\nsoup\n\nLabel:\n"
+    assert asked == "soup\nLabel:\n"
 
 
 def test_control_tokens_in_a_text_are_text(make: Any, tokenizer: Tokenizer) -> None:
