@@ -217,8 +217,8 @@ def test_settings_that_contradict(lm: LanguageModel, small_run: Any, tmp_path: P
             gemkit.tune(lm, Classify(), small_run.data, out=tmp_path / "run", **settings)
     with pytest.raises(UsageError, match="already carries an adapter"):
         gemkit.tune(small_run.result.lm, Classify(), small_run.data, out=tmp_path / "run")
-    with pytest.raises(DataError, match="the text is 14 tokens long with its prompt.* at most 11"):
-        gemkit.tune(lm, Classify(), small_run.data, max_length=13, out=tmp_path / "run")
+    with pytest.raises(DataError, match=r"the text is \d+ tokens long with its prompt.* at most 4"):
+        gemkit.tune(lm, Classify(), small_run.data, max_length=6, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -86,8 +86,10 @@ def score_continuations(
     Raises:
       GenerationError: an empty prompt or continuation, or a row longer than the context.
     """
+    if not prompts:
+        return np.zeros((0, len(continuations)))
     check_prompts(config, prompts)
-    if not all(continuations):
+    if not continuations or not all(continuations):
         raise GenerationError("a continuation has no tokens", "some text in each")
     longest = max(map(len, prompts)) + max(map(len, continuations)) - 1
     if longest > config.max_positions:
@@ -144,7 +146,10 @@ def _batches(
     extra = len(branches.tokens)
     by_length: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):
-        size = 1 << (2 * (len(prompt) + extra) - 1).bit_length()
+        needed = len(prompt) + extra
+        size = 1 << (2 * needed - 1).bit_length()
+        # Attention costs the square of the row: a long prompt has its row to itself.
+        size = size if size <= BATCH_TOKENS else 1 << (needed - 1).bit_length()
         by_length.setdefault(max(SHORTEST_ROW, size), []).append(number)
     for length, numbers in sorted(by_length.items()):
         packed = pack_rows([len(prompts[n]) + extra for n in numbers], length)
