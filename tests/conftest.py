@@ -7,6 +7,7 @@ import importlib.util
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # KerasHub mixes dtypes on purpose, hence strictness would fail it and not us.
     if config.getoption("markexpr") != "interop":
         os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+        # A folder named on the command line has its conftest, and so JAX, loaded before this.
+        if "jax" in sys.modules:
+            sys.modules["jax"].config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
