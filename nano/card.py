@@ -60,7 +60,9 @@ bundled review files, their labels and the prompt they are tuned with were never
 ## Training
 
 `make nano` repeats it: {steps:,} steps, {tokens:,} tokens, Muon and Adam, float32, seed {seed}, two
-CPU cores. One per cent of every source was held out by hash.
+CPU cores. One per cent of every source was held out by hash. The published weights come from a run
+that was stopped and resumed while the order of some sums changed, so a new one differs in its last
+bits at first and then as such runs do.
 
 | step | training loss |{valid_heads}
 |--:|--:|{valid_rules}

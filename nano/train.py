@@ -154,7 +154,7 @@ def _valid_batch(text: corpus.Corpus, source: str, rng: Any, tokenizer: Tokenize
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1640)
-    parser.add_argument("--work", type=Path, default=HERE / "work")
+    parser.add_argument("--work", type=Path, default=HERE / "training")
     parser.add_argument("--out", type=Path, default=PACKAGE_FOLDER)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -70,13 +70,15 @@ class _Split:
 
 def tune(
     lm: LanguageModel, task: Classify, data: str | Path, valid: str | Path | None = None, *,
-    valid_share: float = 0.1, lora: Lora | None = None, full: bool = False, epochs: float = 6,
-    batch_tokens: int = 512, learning_rate: float | None = None, optimizer: Any = "adamw",
-    schedule: Any = "cosine", warmup: float = 0.1, weight_decay: float = 0.0,
-    clip_norm: float | None = 1.0, seed: int = 0, max_length: int | None = None,
-    valid_every: int | None = None, patience: int | None = None, metric: str = "valid_accuracy",
-    remat: bool = False, skip_bad_rows: bool = False, out: str | Path | None = None,
-    show_progress: bool | None = None,
+    valid_share: float = 0.1, lora: Lora | None = None, full: bool = False,
+    epochs: float = FitSettings.epochs, batch_tokens: int = FitSettings.batch_tokens,
+    learning_rate: float | None = None, optimizer: Any = OptimizerSettings.name,
+    schedule: Any = OptimizerSettings.schedule, warmup: float = OptimizerSettings.warmup,
+    weight_decay: float = OptimizerSettings.weight_decay,
+    clip_norm: float | None = OptimizerSettings.clip_norm, seed: int = 0,
+    max_length: int | None = None, valid_every: int | None = None, patience: int | None = None,
+    metric: str = "valid_accuracy", remat: bool = False, skip_bad_rows: bool = False,
+    out: str | Path | None = None, show_progress: bool | None = None,
 ) -> TuneResult:  # fmt: skip
     """Tunes a model on a labelled file.
 

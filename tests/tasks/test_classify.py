@@ -10,7 +10,7 @@ import small
 import gemkit
 from gemkit.errors import DataError, UsageError
 from gemkit.tasks import Classify
-from gemkit.tasks.classify import MOST_LABELS, majority_share
+from gemkit.tasks.classify import MOST_LABELS
 from gemkit.text.tokenizer import Tokenizer
 from gemkit.train.data import Table, read_table
 
@@ -146,7 +146,3 @@ def test_progress_is_told(small_model: Path, make: Any) -> None:
         gemkit.load(small_model), table, lambda done, total: told.append((done, total))
     )
     assert told[-1] == (2, 2)
-
-
-def test_the_share_of_the_commonest_label() -> None:
-    assert majority_share(["a", "b", "a", "c"]) == 0.5

@@ -153,11 +153,7 @@ class Decoding:
         self._stop_array = jnp.asarray(padded_stops, jnp.int32)
         room = bucket(max(limits))
         tokens, positions = pad_left(prompts, rows_bucket(len(prompts)))
-        dtype = params["embed"].dtype
-        cache = init_cache(config, len(tokens), tokens.shape[1] + room, dtype)
-        for start in range(0, tokens.shape[1], PIECE):
-            piece = slice(start, start + PIECE)
-            states, cache = prefill(params, config, tokens[:, piece], positions[:, piece], cache)
+        states, cache = read_prompts(params, config, tokens, positions, room)
         all_limits = np.zeros(len(tokens), np.int32)
         all_limits[: len(limits)] = limits
         self._state = first_tokens(
@@ -197,6 +193,26 @@ class Decoding:
         rows, columns = np.nonzero(positions >= 0)
         seen[rows, tokens[rows, columns]] = True
         return jnp.asarray(seen)
+
+
+def read_prompts(
+    params: Params, config: GemmaConfig, tokens: np.ndarray, positions: np.ndarray, room: int
+) -> tuple[jax.Array, KVCache]:
+    """Prefills a fresh cache, piece by piece.
+
+    Args:
+      tokens, positions: [B, T] as `pad_left` makes them.
+      room: tokens that may follow.
+
+    Returns:
+      The last column's states [B, D], and the cache.
+    """
+    rows, length = tokens.shape
+    cache = init_cache(config, rows, length + room, params["embed"].dtype)
+    for start in range(0, length, PIECE):
+        piece = slice(start, start + PIECE)
+        states, cache = prefill(params, config, tokens[:, piece], positions[:, piece], cache)
+    return states, cache
 
 
 def check_prompts(config: GemmaConfig, prompts: Sequence[Sequence[int]]) -> None:

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemkit.errors import GenerationError
-from gemkit.generate.decode import bucket as length_bucket
-from gemkit.generate.decode import check_prompts, prefill
+from gemkit.generate.decode import check_prompts, pad_left, read_prompts
 from gemkit.model import transformer
-from gemkit.model.cache import PIECE, KVCache, init_cache
+from gemkit.model.cache import KVCache
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
 from gemkit.rows import bucket, pack_rows
@@ -99,7 +98,9 @@ def score_continuations(
         )  # fmt: skip
     branches = make_branches(continuations)
     shared = shared_length(prompts)
-    prefix = None if shared == 0 else _prefix_cache(params, config, prompts[0][:shared])
+    prefix = None
+    if shared:
+        _, prefix = read_prompts(params, config, *pad_left([prompts[0][:shared]], rows=1), room=0)
     scores = np.zeros((len(prompts), len(continuations)))
     done = 0
     for rows, arrays in _batches([prompt[shared:] for prompt in prompts], shared, branches):
@@ -121,18 +122,6 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     length = min(len(first), len(last)) if length is None else length
     length = min(length, min(map(len, prompts)) - 1)
     return length if length >= SHORTEST_PREFIX else 0
-
-
-def _prefix_cache(params: Params, config: GemmaConfig, ids: Sequence[int]) -> KVCache:
-    size = length_bucket(len(ids))
-    tokens, positions = np.zeros((1, size), np.int32), np.full((1, size), -1, np.int32)
-    tokens[0, size - len(ids) :] = ids
-    positions[0, size - len(ids) :] = np.arange(len(ids))
-    cache = init_cache(config, 1, size, params["embed"].dtype)
-    for start in range(0, size, PIECE):
-        piece = slice(start, start + PIECE)
-        _, cache = prefill(params, config, tokens[:, piece], positions[:, piece], cache)
-    return cache
 
 
 def _batches(

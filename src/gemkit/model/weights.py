@@ -149,8 +149,8 @@ def abstract_params(config: GemmaConfig, dtype: Any = jnp.float32) -> Params:
 def init_params(config: GemmaConfig, seed: int, dtype: Any = jnp.float32) -> Params:
     """Random weights: normal with variance 1/fan-in for matrices, 1/D for the embedding.
 
-    Norm scales are zero, which the (1 + w) of Gemma's RMSNorm turns into one. Every path draws
-    from its own key, so that a leaf does not depend on which others exist.
+    Norm scales are zero, which the (1 + w) of Gemma's RMSNorm turns into one. Every leaf draws
+    from a key of its own, made of the seed and its place in the table.
     """
     root = jax.random.key(seed)
     leaves = {}

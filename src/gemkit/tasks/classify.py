@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gemkit.errors import DataError, UsageError
@@ -198,8 +198,3 @@ class Classify:
         room = lm.config.max_positions - max(map(len, continuations))
         prompts = task.prompts(tokenizer, table, room)
         return lm.choose_ids(prompts, continuations, task.labels, progress)
-
-
-def majority_share(labels: Sequence[str]) -> float:
-    """Accuracy of always giving the commonest label."""
-    return Counter(labels).most_common(1)[0][1] / len(labels)

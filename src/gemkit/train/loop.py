@@ -38,8 +38,8 @@ class FitSettings:
       remat: recompute activations in the backward pass, for memory.
     """
 
-    epochs: float = 3
-    batch_tokens: int = 1024
+    epochs: float = 6
+    batch_tokens: int = 512
     seed: int = 0
     valid_every: int | None = None
     patience: int | None = None
@@ -97,19 +97,20 @@ def fit(
       TrainingError: the loss is not a number.
     """
     shape = choose_shape([len(example.ids) for example in examples], settings.batch_tokens)
-    epochs = [_epoch(examples, shape, settings.seed, n) for n in range(math.ceil(settings.epochs))]
-    slots = max(epoch.target_slots for epoch in epochs)
-    steps = max(1, round(len(epochs[0]) * settings.epochs))
+    count = math.ceil(settings.epochs)
+    slots = max(_epoch(examples, shape, settings.seed, n).target_slots for n in range(count))
+    batches = _epoch(examples, shape, settings.seed, 0, slots)
+    per_epoch = len(batches)
+    steps = max(1, round(per_epoch * settings.epochs))
     rates = learning_rates(optimizer, steps)
     rule = make_optimizer(optimizer, steps)
-    run = _Run(settings, measure, tell, steps, len(epochs[0]), rates)
+    run = _Run(settings, measure, tell, steps, per_epoch, rates)
     step = make_train_step(config, lora, rule, settings.remat)
     state = init_state(trained, rule, settings.seed)
-    every = settings.valid_every or len(epochs[0])
-    batches: EpochBatches | None = None
+    every = settings.valid_every or per_epoch
     for done in range(1, steps + 1):
-        epoch, place = divmod(done - 1, len(epochs[0]))
-        if place == 0 or batches is None:
+        epoch, place = divmod(done - 1, per_epoch)
+        if place == 0 and epoch > 0:
             batches = _epoch(examples, shape, settings.seed, epoch, slots)
         batch = batches[place]
         run.begin()

@@ -35,7 +35,7 @@ class OptimizerSettings:
     name: OptimizerName = "adamw"
     learning_rate: float = 1e-3
     schedule: ScheduleName = "cosine"
-    warmup: float = 0.05
+    warmup: float = 0.1
     weight_decay: float = 0.0
     no_decay: tuple[str, ...] = ("norm", "bias", "scale")
     clip_norm: float | None = 1.0
