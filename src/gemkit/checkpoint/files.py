@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from gemkit.errors import CheckpointError, ConfigError
+from gemkit.model.config import GemmaConfig
+from gemkit.text.tokenizer import Tokenizer
 
 # numpy's names of the dtypes that weights may have in a file.
 FLOAT_DTYPES = ("float32", "bfloat16", "float16")
@@ -55,6 +57,21 @@ class Tensors:
     found: Mapping[str, Stored]
     spell: Callable[[str], str]
     unused: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An opened checkpoint of any format.
+
+    Attributes:
+      config: the model's shape.
+      tensors: its weights, not read yet.
+      tokenizer: reads its vocabulary; None where the checkpoint has none.
+    """
+
+    config: GemmaConfig
+    tensors: Tensors
+    tokenizer: Callable[[], Tokenizer] | None = None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import specs
 
-Format = Literal["hugging_face", "keras"]
+Format = Literal["hugging_face", "keras", "flax", "gguf"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,10 @@ INPUT_HEADS = Layout("input heads", _join_input_heads, _split_input_heads)
 # (N, H, D) ↔ (D, N*H)
 OUTPUT_HEADS = Layout("output heads", _join_output_heads, _split_output_heads)
 
-LAYOUTS = (SAME, TRANSPOSED, INPUT_HEADS, OUTPUT_HEADS)
+# Scales of norms that are stored with the one already added.
+PLUS_ONE = Layout("plus one", lambda stored, _: stored - 1, lambda scale, _: scale + 1)
+
+LAYOUTS = (SAME, TRANSPOSED, INPUT_HEADS, OUTPUT_HEADS, PLUS_ONE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,50 +78,71 @@ class Row:
     path: str
     hugging_face: Cell
     keras: Cell
+    flax: Cell
+    gguf: Cell
     post_norms: bool | None = None
 
 
-def _row(
-    path: str, hugging_face: str, keras: str, layout: Layout = SAME, post_norms: bool | None = None
+def _matrix(path: str, layout: Layout, hugging_face: str, keras: str, flax: str, gguf: str) -> Row:
+    """`layout` is that of Keras and Flax; the other two store rows as the weights table does."""
+    return Row(path, Cell(hugging_face), Cell(keras, layout), Cell(flax, layout), Cell(gguf))
+
+
+def _norm(
+    path: str, hugging_face: str, keras: str, flax: str, gguf: str, post_norms: bool | None = None
 ) -> Row:
-    return Row(path, Cell(hugging_face), Cell(keras, layout), post_norms)
+    stored = Cell(gguf, PLUS_ONE)
+    return Row(path, Cell(hugging_face), Cell(keras), Cell(flax), stored, post_norms)
 
 
-_HF = "layers.*."
-_KERAS = "decoder_block*/"
-
+# Flax keeps several matrices in one array; `#` numbers them.
 TABLE: tuple[Row, ...] = (
-    _row("embed", "embed_tokens.weight", "reversible_embedding/vars/0"),
-    _row("layers.*.pre_attn_norm", _HF + "input_layernorm.weight",
-         _KERAS + "pre_attention_norm/vars/0"),
-    _row("layers.*.attn.q", _HF + "self_attn.q_proj.weight",
-         _KERAS + "attention/query_dense/vars/0", INPUT_HEADS),
-    _row("layers.*.attn.k", _HF + "self_attn.k_proj.weight",
-         _KERAS + "attention/key_dense/vars/0", INPUT_HEADS),
-    _row("layers.*.attn.v", _HF + "self_attn.v_proj.weight",
-         _KERAS + "attention/value_dense/vars/0", INPUT_HEADS),
-    _row("layers.*.attn.o", _HF + "self_attn.o_proj.weight",
-         _KERAS + "attention/output_dense/vars/0", OUTPUT_HEADS),
-    _row("layers.*.attn.q_norm", _HF + "self_attn.q_norm.weight",
-         _KERAS + "attention/query_norm/vars/0"),
-    _row("layers.*.attn.k_norm", _HF + "self_attn.k_norm.weight",
-         _KERAS + "attention/key_norm/vars/0"),
-    _row("layers.*.post_attn_norm", _HF + "post_attention_layernorm.weight",
-         _KERAS + "post_attention_norm/vars/0", post_norms=True),
+    _matrix("embed", SAME, "embed_tokens.weight", "reversible_embedding/vars/0",
+            "embedder/input_embedding", "token_embd.weight"),
+    _norm("layers.*.pre_attn_norm", "layers.*.input_layernorm.weight",
+          "decoder_block*/pre_attention_norm/vars/0", "layer_*/pre_attention_norm/scale",
+          "blk.*.attn_norm.weight"),
+    _matrix("layers.*.attn.q", INPUT_HEADS, "layers.*.self_attn.q_proj.weight",
+            "decoder_block*/attention/query_dense/vars/0", "layer_*/attn/q_einsum/w",
+            "blk.*.attn_q.weight"),
+    _matrix("layers.*.attn.k", INPUT_HEADS, "layers.*.self_attn.k_proj.weight",
+            "decoder_block*/attention/key_dense/vars/0", "layer_*/attn/kv_einsum/w#0",
+            "blk.*.attn_k.weight"),
+    _matrix("layers.*.attn.v", INPUT_HEADS, "layers.*.self_attn.v_proj.weight",
+            "decoder_block*/attention/value_dense/vars/0", "layer_*/attn/kv_einsum/w#1",
+            "blk.*.attn_v.weight"),
+    _matrix("layers.*.attn.o", OUTPUT_HEADS, "layers.*.self_attn.o_proj.weight",
+            "decoder_block*/attention/output_dense/vars/0", "layer_*/attn/attn_vec_einsum/w",
+            "blk.*.attn_output.weight"),
+    _norm("layers.*.attn.q_norm", "layers.*.self_attn.q_norm.weight",
+          "decoder_block*/attention/query_norm/vars/0", "layer_*/attn/_query_norm/scale",
+          "blk.*.attn_q_norm.weight"),
+    _norm("layers.*.attn.k_norm", "layers.*.self_attn.k_norm.weight",
+          "decoder_block*/attention/key_norm/vars/0", "layer_*/attn/_key_norm/scale",
+          "blk.*.attn_k_norm.weight"),
+    _norm("layers.*.post_attn_norm", "layers.*.post_attention_layernorm.weight",
+          "decoder_block*/post_attention_norm/vars/0", "layer_*/post_attention_norm/scale",
+          "blk.*.post_attention_norm.weight", post_norms=True),
     # Gemma 1 in Hugging Face's words: the norm that follows attention is the MLP's input norm.
-    _row("layers.*.pre_ffw_norm", _HF + "post_attention_layernorm.weight",
-         _KERAS + "pre_ffw_norm/vars/0", post_norms=False),
-    _row("layers.*.pre_ffw_norm", _HF + "pre_feedforward_layernorm.weight",
-         _KERAS + "pre_ffw_norm/vars/0", post_norms=True),
-    _row("layers.*.mlp.gate", _HF + "mlp.gate_proj.weight",
-         _KERAS + "gating_ffw/vars/0", TRANSPOSED),
-    _row("layers.*.mlp.up", _HF + "mlp.up_proj.weight",
-         _KERAS + "gating_ffw_2/vars/0", TRANSPOSED),
-    _row("layers.*.mlp.down", _HF + "mlp.down_proj.weight",
-         _KERAS + "ffw_linear/vars/0", TRANSPOSED),
-    _row("layers.*.post_ffw_norm", _HF + "post_feedforward_layernorm.weight",
-         _KERAS + "post_ffw_norm/vars/0", post_norms=True),
-    _row("final_norm", "norm.weight", "rms_normalization/vars/0"),
+    _norm("layers.*.pre_ffw_norm", "layers.*.post_attention_layernorm.weight",
+          "decoder_block*/pre_ffw_norm/vars/0", "layer_*/pre_ffw_norm/scale",
+          "blk.*.ffn_norm.weight", post_norms=False),
+    _norm("layers.*.pre_ffw_norm", "layers.*.pre_feedforward_layernorm.weight",
+          "decoder_block*/pre_ffw_norm/vars/0", "layer_*/pre_ffw_norm/scale",
+          "blk.*.ffn_norm.weight", post_norms=True),
+    _matrix("layers.*.mlp.gate", TRANSPOSED, "layers.*.mlp.gate_proj.weight",
+            "decoder_block*/gating_ffw/vars/0", "layer_*/mlp/gating_einsum/w#0",
+            "blk.*.ffn_gate.weight"),
+    _matrix("layers.*.mlp.up", TRANSPOSED, "layers.*.mlp.up_proj.weight",
+            "decoder_block*/gating_ffw_2/vars/0", "layer_*/mlp/gating_einsum/w#1",
+            "blk.*.ffn_up.weight"),
+    _matrix("layers.*.mlp.down", TRANSPOSED, "layers.*.mlp.down_proj.weight",
+            "decoder_block*/ffw_linear/vars/0", "layer_*/mlp/linear/w", "blk.*.ffn_down.weight"),
+    _norm("layers.*.post_ffw_norm", "layers.*.post_feedforward_layernorm.weight",
+          "decoder_block*/post_ffw_norm/vars/0", "layer_*/post_ffw_norm/scale",
+          "blk.*.post_ffw_norm.weight", post_norms=True),
+    _norm("final_norm", "norm.weight", "rms_normalization/vars/0", "final_norm/scale",
+          "output_norm.weight"),
 )  # fmt: skip
 
 
@@ -127,7 +151,9 @@ def _keras_number(layer: int) -> str:
 
 
 # How each format writes the number of a layer.
-_NUMBER: dict[Format, Callable[[int], str]] = {"hugging_face": str, "keras": _keras_number}
+_NUMBER: dict[Format, Callable[[int], str]] = {
+    "hugging_face": str, "keras": _keras_number, "flax": str, "gguf": str,
+}  # fmt: skip
 
 
 def cells(config: GemmaConfig, column: Format) -> dict[str, Cell]:
