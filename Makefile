@@ -2,7 +2,7 @@
 # Each is rebuilt when pyproject.toml or its constraints are newer than its stamp file.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-interop demo test lint interop nano bench clean
+.PHONY: help setup setup-dev setup-interop demo test lint interop fuzz nano bench clean
 
 BIN := .venv/bin
 INTEROP := .venv-interop/bin
@@ -64,6 +64,9 @@ test: lint ## lint, then every test that needs no other implementation
 # Other people's warnings are theirs: here only ours would fail, and `make test` has seen those.
 interop: .venv-interop/.interop ## the tests against transformers, PEFT and KerasHub
 	@$(INTEROP)/python -m pytest -m interop -W ignore tests/interop
+
+fuzz: .venv/.runtime ## read 20,000 damaged files of every kind (a short run is part of make test)
+	@$(BIN)/python tests/fuzz/run.py
 
 nano: .venv/.runtime ## train the embedded model anew
 	@$(BIN)/python nano/train.py

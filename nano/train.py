@@ -21,7 +21,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 from vocabulary import train_vocabulary
 
-from gemkit.checkpoint.load import save_checkpoint
+from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import count_parameters, flatten, init_params, unflatten
 from gemkit.text.tokenizer import Tokenizer

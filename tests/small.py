@@ -47,7 +47,7 @@ def make_model(folder: Path) -> None:
     """Writes the model: random weights; its vocabulary has Gemma's control tokens and FIM."""
     import jax.numpy as jnp
 
-    from gemkit.checkpoint.load import save_checkpoint
+    from gemkit.checkpoint.save import save_checkpoint
     from gemkit.model.weights import specs, unflatten
     from gemkit.text.tokenizer import Tokenizer
 

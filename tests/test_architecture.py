@@ -22,6 +22,7 @@ SOURCE = ROOT / "src"
 # other.
 ROOMS = {
     "errors": 0,
+    "atomic": 1,
     "progress": 1,
     "rows": 1,
     "text": 2,

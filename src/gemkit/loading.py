@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gemkit.checkpoint.adapters import read_adapter
 from gemkit.checkpoint.files import FLOAT_DTYPES
 from gemkit.checkpoint.hub import EMBEDDED, locate
 from gemkit.checkpoint.load import load_checkpoint
-from gemkit.checkpoint.peft import read_adapter
 from gemkit.errors import CheckpointError, UsageError
 from gemkit.language_model import LanguageModel
 from gemkit.model.config import GemmaConfig
@@ -28,7 +28,7 @@ def load(
       model: what to load; nothing is downloaded.
       dtype: of the weights; None keeps the stored one.
       quantize: not available in this version.
-      adapter: folder with a PEFT adapter to apply.
+      adapter: to apply: a PEFT folder, a Keras `.lora.h5`, a Flax folder or a GGUF file.
 
     Raises:
       ModelNotFoundError: it is not on disk.
@@ -44,8 +44,7 @@ def load(
             raise UsageError(f"{path} is a run with an adapter of its own", "one adapter")
         return _load_run(path, dtype)
     loaded = load_checkpoint(path, dtype)
-    tokenizer = loaded.read_tokenizer() if loaded.tokenizer_path is not None else None
-    found = LanguageModel(str(model), loaded.config, loaded.params, tokenizer)
+    found = LanguageModel(str(model), loaded.config, loaded.params, loaded.tokenizer)
     return found if adapter is None else _adapted(found, Path(adapter), str(model))
 
 
@@ -84,8 +83,8 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def _adapted(base: LanguageModel, folder: Path, name: str) -> LanguageModel:
-    lora, adapter = read_adapter(folder, base.config, base.base_hash)
+def _adapted(base: LanguageModel, path: Path, name: str) -> LanguageModel:
+    lora, adapter = read_adapter(path, base.config, base.base_hash)
     return LanguageModel(name, base.config, base.base, base.optional_tokenizer, lora, adapter)
 
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from gemkit import __version__
 from gemkit.adapt.lora import Lora, init_adapter
 from gemkit.checkpoint.hub import locate
-from gemkit.checkpoint.load import save_checkpoint
 from gemkit.checkpoint.peft import write_adapter
+from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import ModelNotFoundError, UsageError
 from gemkit.evaluate.metrics import ClassificationScores, score_labels
 from gemkit.evaluate.report import write_report

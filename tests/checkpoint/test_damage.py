@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gemkit.checkpoint.load import load_checkpoint, save_checkpoint
+from gemkit.checkpoint import huggingface
+from gemkit.checkpoint.load import load_checkpoint
+from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import CheckpointError, GemkitError, TokenizerError
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
@@ -29,9 +31,12 @@ def folder(
 
 
 @pytest.fixture
-def sharded(tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make) -> Path:
+def sharded(
+    tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make, monkeypatch: pytest.MonkeyPatch,
+) -> Path:  # fmt: skip
     config = tiny["gemma2"]
-    save_checkpoint(tmp_path / "s", config, weights(config), None, max_shard_bytes=40_000)
+    monkeypatch.setattr(huggingface, "SHARD_BYTES", 40_000)
+    save_checkpoint(tmp_path / "s", config, weights(config), None)
     return tmp_path / "s"
 
 
@@ -195,7 +200,7 @@ def test_damaged_tokenizers(folder: Path) -> None:
     for content in (b"", b"no model", (folder / "tokenizer.model").read_bytes()[:700]):
         (folder / "tokenizer.model").write_bytes(content)
         with pytest.raises(TokenizerError) as caught:
-            load_checkpoint(folder).read_tokenizer()
+            load_checkpoint(folder)
         assert "\n" not in str(caught.value)
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gemkit.checkpoint.load import load_checkpoint, save_checkpoint
+from gemkit.checkpoint import huggingface
+from gemkit.checkpoint.load import load_checkpoint
+from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import CheckpointError
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params, flatten
@@ -40,22 +42,26 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) ->
 @pytest.mark.parametrize("shard_bytes", [10**9, 6000])
 def test_weights_survive_writing_and_reading(
     tmp_path: Path, config: GemmaConfig, weights: Make, same: Same, tokenizer: Tokenizer,
-    dtype: str, shard_bytes: int,
+    dtype: str, shard_bytes: int, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     params = weights(config, dtype)
-    save_checkpoint(tmp_path / "m", config, params, tokenizer, max_shard_bytes=shard_bytes)
+    monkeypatch.setattr(huggingface, "SHARD_BYTES", shard_bytes)
+    save_checkpoint(tmp_path / "m", config, params, tokenizer)
     loaded = load_checkpoint(tmp_path / "m")
     assert same(loaded.params, params)
     assert loaded.config.layer_kinds == config.layer_kinds
     assert loaded.report.loaded == len(list(flatten(params)))
     assert (loaded.report.converted, loaded.report.unused) == (0, ())
-    assert loaded.read_tokenizer().proto == tokenizer.proto
+    assert loaded.tokenizer.proto == tokenizer.proto
 
 
-def test_shards_and_index(tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make) -> None:
+def test_shards_and_index(
+    tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     params = weights(tiny["gemma3"])
     folder = tmp_path / "m"
-    save_checkpoint(folder, tiny["gemma3"], params, None, max_shard_bytes=50_000)
+    monkeypatch.setattr(huggingface, "SHARD_BYTES", 50_000)
+    save_checkpoint(folder, tiny["gemma3"], params, None)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     shards = sorted(file.name for file in folder.glob("*.safetensors"))
     assert len(shards) > 2 and sorted(set(index["weight_map"].values())) == shards

@@ -21,7 +21,9 @@ import sentencepiece
 import torch
 import transformers
 
-from gemkit.checkpoint.load import Loaded, load_checkpoint, save_checkpoint
+from gemkit.checkpoint import huggingface
+from gemkit.checkpoint.load import Loaded, load_checkpoint
+from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model.transformer import hidden, logits, positions_of
 from gemkit.model.weights import flatten
 from gemkit.text.tokenizer import Tokenizer
@@ -197,14 +199,16 @@ def tokenizer() -> Tokenizer:
 @pytest.mark.parametrize("shard_bytes", [10**9, 20_000])
 @pytest.mark.parametrize("name", TEXT_MODELS)
 def test_gemkit_to_transformers(
-    tmp_path: Path, name: str, shard_bytes: int, tokenizer: Tokenizer
-) -> None:
+    tmp_path: Path, name: str, shard_bytes: int,
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_config(TEXT_MODELS[name]())
     random_weights(model)
     model.save_pretrained(tmp_path / "theirs")
     loaded = load_checkpoint(tmp_path / "theirs")
     ours = tmp_path / "ours"
-    save_checkpoint(ours, loaded.config, loaded.params, tokenizer, max_shard_bytes=shard_bytes)
+    monkeypatch.setattr(huggingface, "SHARD_BYTES", shard_bytes)
+    save_checkpoint(ours, loaded.config, loaded.params, tokenizer)
     back, info = transformers.AutoModelForCausalLM.from_pretrained(
         ours, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
     )
@@ -277,7 +281,7 @@ def test_kerashub_to_gemkit(
     vocabulary.parent.mkdir(parents=True)
     vocabulary.write_bytes(tokenizer.proto)
     loaded = load_checkpoint(tmp_path)
-    assert loaded.read_tokenizer().proto == tokenizer.proto
+    assert loaded.tokenizer.proto == tokenizer.proto
     assert_close(our_logits(loaded), keras_logits(backbone))
 
 

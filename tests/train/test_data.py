@@ -17,7 +17,6 @@ from gemkit.train.data import (
     guess_column,
     read_table,
     split_rows,
-    write_atomically,
     write_table,
 )
 
@@ -251,23 +250,6 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (path.read_text(), os.listdir(tmp_path)) == ("old", ["a.tsv"])
-
-
-def test_writing_where_it_cannot_be(tmp_path: Path) -> None:
-    saved(tmp_path, "file", "x")
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file" / "a.tsv", tmp_path / "folder"):
-        with pytest.raises(DataError, match="cannot write"):
-            write_atomically(path, b"")
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
-
-
-def test_writing_makes_folders_and_follows_links(tmp_path: Path) -> None:
-    real = tmp_path / "new" / "a.tsv"
-    write_atomically(real, b"1")
-    (tmp_path / "link.tsv").symlink_to(real)
-    write_atomically(tmp_path / "link.tsv", b"2")
-    assert (tmp_path / "link.tsv").is_symlink() and real.read_bytes() == b"2"
 
 
 def test_a_pipe_is_written_through(tmp_path: Path) -> None:

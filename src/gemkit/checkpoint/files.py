@@ -5,18 +5,20 @@ Files come from strangers: sizes, types and file names are checked before they a
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gemkit.errors import CheckpointError, ConfigError
+from gemkit.errors import CheckpointError, ConfigError, UsageError
 from gemkit.model.config import GemmaConfig
-from gemkit.text.tokenizer import Tokenizer
+from gemkit.text.tokenizer import FILE_NAMES, Tokenizer
 
 # numpy's names of the dtypes that weights may have in a file.
 FLOAT_DTYPES = ("float32", "bfloat16", "float16")
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 _MAX_JSON_BYTES = 256 * 2**20
 
@@ -42,6 +44,11 @@ class Stored:
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, for a dtype that weights may have."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +79,27 @@ class Source:
     config: GemmaConfig
     tensors: Tensors
     tokenizer: Callable[[], Tokenizer] | None = None
+
+
+def tokenizer_in(folder: Path) -> Callable[[], Tokenizer] | None:
+    """Reads the vocabulary that lies in a folder; None where there is none."""
+    found = next((folder / name for name in FILE_NAMES if (folder / name).is_file()), None)
+    return None if found is None else lambda: Tokenizer.from_file(found)
+
+
+def float_dtype(dtype: Any) -> str:
+    """numpy's name of a dtype weights may have.
+
+    Raises:
+        UsageError: it is no such dtype.
+    """
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in FLOAT_DTYPES:
+        raise UsageError(f"dtype is {name}", ", ".join(FLOAT_DTYPES))
+    return name
 
 
 def read_json(path: Path) -> dict[str, Any]:

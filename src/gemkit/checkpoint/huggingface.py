@@ -4,6 +4,7 @@ Reading maps one tensor at a time, so that a checkpoint of any size costs no mem
 Source: the safetensors format description; transformers `modeling_utils.py` (names, index).
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,10 +13,20 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 
-from gemkit.checkpoint.files import FLOAT_DTYPES, Stored, Tensors, read_json, shard_path
+from gemkit import __version__
+from gemkit.checkpoint import huggingface_config
+from gemkit.checkpoint.files import (
+    FLOAT_DTYPES,
+    Source,
+    Stored,
+    Tensors,
+    read_json,
+    shard_path,
+    tokenizer_in,
+)  # fmt: skip
 from gemkit.errors import CheckpointError
+from gemkit.model.config import GemmaConfig
 from gemkit.text.tokenizer import Tokenizer
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -34,6 +45,26 @@ _VISION = ("vision_tower.", "multi_modal_projector.")
 _BUFFER = "rotary_emb.inv_freq"
 
 _COMPARED_BYTES = 2**26
+SHARD_BYTES = 5 * 10**9
+
+
+def recognises(path: Path) -> bool:
+    """Whether a folder, or the folder around a .safetensors file, has a config with model_type."""
+    folder = path.parent if path.suffix == ".safetensors" and path.is_file() else path
+    try:
+        return "model_type" in read_json(folder / "config.json")
+    except CheckpointError:
+        return False
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """The checkpoint, its tensors not read yet; see `read_tensors`."""
+    folder = path.parent if path.is_file() else path
+    raw = read_json(folder / "config.json")
+    config = huggingface_config.read_config(raw, str(folder / "config.json"))
+    tensors = read_tensors(path, multimodal=raw["model_type"] == "gemma3")
+    yield Source(config, tensors, tokenizer_in(folder))
 
 
 def read_tensors(path: Path, multimodal: bool = False) -> Tensors:
@@ -162,40 +193,60 @@ def _same_values(one: Stored, other: Stored) -> bool:
     return all(np.array_equal(a[i : i + step], b[i : i + step]) for i in range(0, len(a), step))
 
 
-def write_tensors(folder: Path, leaves: Mapping[str, Any], max_shard_bytes: int) -> None:
-    """Write name → array as safetensors, in shards with an index where they exceed the limit.
+def write(
+    target: Path, config: GemmaConfig, tensors: Mapping[str, Stored],
+    tokenizer: Tokenizer | None, dtype: str,
+) -> tuple[str, ...]:  # fmt: skip
+    """Writes into an empty folder; shards of `SHARD_BYTES` with an index for larger weights."""
+    described = huggingface_config.write_config(config, dtype, __version__)
+    _write_tensors(target, {f"model.{name}": t for name, t in tensors.items()})
+    write_json(target / "generation_config.json", generation_config(tokenizer))
+    if tokenizer is not None:
+        write_tokenizer(target, tokenizer)
+    write_json(target / "config.json", described)
+    return ()
 
-    Raises:
-        OSError, safetensors.SafetensorError: the disk is full or will not take the files.
-    """
+
+def _write_tensors(folder: Path, tensors: Mapping[str, Stored]) -> None:
     shards: list[list[str]] = [[]]
     filled = 0
-    for name, leaf in leaves.items():
-        if shards[-1] and filled + leaf.nbytes > max_shard_bytes:
+    for name, tensor in tensors.items():
+        if shards[-1] and filled + tensor.nbytes > SHARD_BYTES:
             shards.append([])
             filled = 0
         shards[-1].append(name)
-        filled += leaf.nbytes
+        filled += tensor.nbytes
     if len(shards) == 1:
-        _write_file(folder / SINGLE_NAME, leaves, shards[0])
+        _write_file(folder / SINGLE_NAME, tensors)
         return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         shard = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write_file(folder / shard, leaves, names)
+        _write_file(folder / shard, {name: tensors[name] for name in names})
         weight_map |= dict.fromkeys(names, shard)
-    total = sum(leaf.nbytes for leaf in leaves.values())
+    total = sum(tensor.nbytes for tensor in tensors.values())
     write_json(
         folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": weight_map}
     )
 
 
-def _write_file(path: Path, leaves: Mapping[str, Any], names: list[str]) -> None:
-    # On a CPU these are views of the leaves, not copies.
-    arrays = {name: np.ascontiguousarray(leaves[name]) for name in names}
-    safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})
-    # The library makes files only their owner can read; the folder has what the user is used to.
-    path.chmod(path.parent.stat().st_mode & 0o666)
+def _write_file(path: Path, tensors: Mapping[str, Stored]) -> None:
+    """A safetensors file, tensor by tensor: the library's writer wants all of them at once."""
+    codes = {dtype.name: code for code, dtype in _NUMPY.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": codes[tensor.dtype], "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }  # fmt: skip
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8).data)
 
 
 def write_json(path: Path, value: Any) -> None:

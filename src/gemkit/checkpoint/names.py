@@ -50,6 +50,15 @@ def _split_output_heads(matrix: Any, head_dim: int) -> Any:
     return matrix.T.reshape(-1, head_dim, matrix.shape[0])
 
 
+def _minus_one(stored: Any, _: int) -> Any:
+    return stored.astype(np.float32) - 1
+
+
+def _plus_one(scale: Any, _: int) -> Any:
+    # bfloat16 near one is too coarse for scales near zero.
+    return scale.astype(np.float32) + 1
+
+
 SAME = Layout("same", lambda stored, _: stored, lambda matrix, _: matrix)
 TRANSPOSED = Layout("transposed", lambda stored, _: stored.T, lambda matrix, _: matrix.T)
 # (N, D, H) ↔ (N*H, D), and K likewise
@@ -58,7 +67,7 @@ INPUT_HEADS = Layout("input heads", _join_input_heads, _split_input_heads)
 OUTPUT_HEADS = Layout("output heads", _join_output_heads, _split_output_heads)
 
 # Scales of norms that are stored with the one already added.
-PLUS_ONE = Layout("plus one", lambda stored, _: stored - 1, lambda scale, _: scale + 1)
+PLUS_ONE = Layout("plus one", _minus_one, _plus_one)
 
 LAYOUTS = (SAME, TRANSPOSED, INPUT_HEADS, OUTPUT_HEADS, PLUS_ONE)
 
@@ -130,14 +139,14 @@ TABLE: tuple[Row, ...] = (
     _norm("layers.*.pre_ffw_norm", "layers.*.pre_feedforward_layernorm.weight",
           "decoder_block*/pre_ffw_norm/vars/0", "layer_*/pre_ffw_norm/scale",
           "blk.*.ffn_norm.weight", post_norms=True),
-    _matrix("layers.*.mlp.gate", TRANSPOSED, "layers.*.mlp.gate_proj.weight",
-            "decoder_block*/gating_ffw/vars/0", "layer_*/mlp/gating_einsum/w#0",
-            "blk.*.ffn_gate.weight"),
-    _matrix("layers.*.mlp.up", TRANSPOSED, "layers.*.mlp.up_proj.weight",
-            "decoder_block*/gating_ffw_2/vars/0", "layer_*/mlp/gating_einsum/w#1",
-            "blk.*.ffn_up.weight"),
+    Row("layers.*.mlp.gate", Cell("layers.*.mlp.gate_proj.weight"),
+        Cell("decoder_block*/gating_ffw/vars/0", TRANSPOSED),
+        Cell("layer_*/mlp/gating_einsum#0"), Cell("blk.*.ffn_gate.weight")),
+    Row("layers.*.mlp.up", Cell("layers.*.mlp.up_proj.weight"),
+        Cell("decoder_block*/gating_ffw_2/vars/0", TRANSPOSED),
+        Cell("layer_*/mlp/gating_einsum#1"), Cell("blk.*.ffn_up.weight")),
     _matrix("layers.*.mlp.down", TRANSPOSED, "layers.*.mlp.down_proj.weight",
-            "decoder_block*/ffw_linear/vars/0", "layer_*/mlp/linear/w", "blk.*.ffn_down.weight"),
+            "decoder_block*/ffw_linear/vars/0", "layer_*/mlp/linear", "blk.*.ffn_down.weight"),
     _norm("layers.*.post_ffw_norm", "layers.*.post_feedforward_layernorm.weight",
           "decoder_block*/post_ffw_norm/vars/0", "layer_*/post_ffw_norm/scale",
           "blk.*.post_ffw_norm.weight", post_norms=True),

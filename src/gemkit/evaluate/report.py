@@ -12,9 +12,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from gemkit.atomic import write_bytes
+from gemkit.errors import DataError
 from gemkit.evaluate.curves import Line, chart, smooth
 from gemkit.evaluate.metrics import ClassificationScores
-from gemkit.train.data import write_atomically
 
 MAX_SAMPLES = 200
 MAX_TEXT = 1200
@@ -50,7 +51,8 @@ def write_report(
     Raises DataError where the file cannot be written.
     """
     path = Path(run_dir) / "report.html"
-    write_atomically(path, render(run, history, scores, samples).encode("utf-8", "replace"))
+    page = render(run, history, scores, samples).encode("utf-8", "replace")
+    write_bytes(path, page, DataError)
     return path
 
 

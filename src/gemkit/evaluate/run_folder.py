@@ -1,13 +1,10 @@
 """The folder of a run: it appears whole or not at all."""
 
 import contextlib
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import safetensors
-
+from gemkit.atomic import new_folder
 from gemkit.errors import DataError, UsageError
 
 
@@ -25,17 +22,7 @@ def new_run_folder(out: str | Path | None) -> Iterator[Path | None]:
     if out is None:
         yield None
         return
-    target = Path(out).resolve()  # "." has no name to put another beside
+    target = Path(out)
     check_run_folder(target)
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        unfinished.mkdir(parents=True)
+    with new_folder(target, DataError) as unfinished:
         yield unfinished
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot write {out}: {reason}", "a folder with room") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -16,6 +16,9 @@ import jax.numpy as jnp
 class LoraWeight:
     """A matrix with a low-rank update: W + scale * (a.T @ b).T (Hu et al. 2021, arXiv:2106.09685).
 
+    With `row_scale` every row of that sum is multiplied by its factor, which makes it DoRA (Liu
+    et al. 2024, arXiv:2402.09353): the factor is the row's trained magnitude over its norm.
+
     Attributes:
       base: [out, in], any leaf type, usually frozen.
       a: [R, in].
@@ -24,6 +27,7 @@ class LoraWeight:
       scale: alpha / R.
       dropout: share of the inputs of `a` set to zero while training.
       dropout_key: key of this step's dropout; None outside training.
+      row_scale: [out], None for plain LoRA.
     """
 
     base: Any
@@ -32,12 +36,16 @@ class LoraWeight:
     scale: float = dataclasses.field(metadata={"static": True})
     dropout: float = dataclasses.field(default=0.0, metadata={"static": True})
     dropout_key: jax.Array | None = None
+    row_scale: jax.Array | None = None
 
 
 def linear(x: jax.Array, weight: Any) -> jax.Array:
     """x [..., in] times weight [out, in] → [..., out], in the dtype of x."""
     if isinstance(weight, LoraWeight):
-        return linear(x, weight.base) + _update(x, weight)
+        out = linear(x, weight.base) + _update(x, weight)
+        if weight.row_scale is None:
+            return out
+        return (out.astype(jnp.float32) * weight.row_scale).astype(x.dtype)
     if weight.dtype == jnp.bfloat16 and math.prod(x.shape[:-1]) == 1:
         return jax.lax.platform_dependent(x, weight, cpu=_matvec, default=_dot)
     return _dot(x, weight)
@@ -71,4 +79,32 @@ def merged(weight: Any) -> jax.Array:
         return weight
     base = merged(weight.base)
     update = weight.b.astype(jnp.float32).T @ weight.a.astype(jnp.float32)
-    return (base.astype(jnp.float32) + weight.scale * update).astype(base.dtype)
+    total = base.astype(jnp.float32) + weight.scale * update
+    if weight.row_scale is not None:
+        total = total * weight.row_scale[:, None]
+    return total.astype(base.dtype)
+
+
+@jax.jit
+def row_norms(weight: Any) -> jax.Array:
+    """Float32 Euclidean norms [out] of the rows of the matrix [out, in] a leaf stands for.
+
+    A sum W + s B A is never formed: |w + s A'b|^2 = |w|^2 + 2 s (A w)'b + s^2 b'(A A')b for a row
+    w with the column b of the stored `b`.
+    """
+    # A row of zeros has no direction; this keeps its quotient finite.
+    return jnp.sqrt(jnp.maximum(_row_squares(weight), 1e-30))
+
+
+def _row_squares(weight: Any) -> jax.Array:
+    if not isinstance(weight, LoraWeight):
+        return jnp.square(weight.astype(jnp.float32)).sum(-1)
+    a, b, scale = weight.a.astype(jnp.float32), weight.b.astype(jnp.float32), weight.scale
+    cross = linear(weight.a.astype(_dtype(weight)), weight.base).astype(jnp.float32)
+    added = (b * (2 * scale * cross + scale**2 * ((a @ a.T) @ b))).sum(0)
+    squares = _row_squares(weight.base) + added
+    return squares if weight.row_scale is None else squares * jnp.square(weight.row_scale)
+
+
+def _dtype(weight: Any) -> Any:
+    return _dtype(weight.base) if isinstance(weight, LoraWeight) else weight.dtype

@@ -107,7 +107,7 @@ class Tokenizer:
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.load_from_serialized_proto(proto)
-        except RuntimeError:
+        except (RuntimeError, UnicodeDecodeError):  # the library quotes pieces that are no text
             raise TokenizerError(
                 f"{name} ({len(proto)} bytes) cannot be parsed",
                 "a SentencePiece model",
@@ -119,7 +119,12 @@ class Tokenizer:
                 "a Gemma vocabulary, with <bos> and <eos>",
                 "copy it again if it may be cut short",
             )
-        return cls(processor, proto)
+        try:
+            return cls(processor, proto)
+        except UnicodeDecodeError:
+            raise TokenizerError(
+                f"{name} has a piece that is no text", "pieces in UTF-8", "copy it again"
+            ) from None
 
     def encode(
         self, text: str, bos: bool = False, eos: bool = False, parse_special: bool = False

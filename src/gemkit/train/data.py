@@ -5,14 +5,13 @@ order mark. How quotes in TSV are taken stands in `delimited.py`. Blank lines ar
 """
 
 import hashlib
-import os
 import random
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gemkit.atomic import write_bytes
 from gemkit.errors import DataError, UsageError
 from gemkit.train import table_files
 from gemkit.train.table_files import KINDS, UNUSABLE, BadRow, Format, Row, names, short
@@ -101,37 +100,7 @@ def write_table(
     kind = KINDS.get(path.suffix.lower(), like.format.kind if like else "tsv")
     same = like is not None and like.format.kind == kind
     form = like.format if like is not None and same else table_files.default_format(kind)
-    write_atomically(path, table_files.serialize(columns, list(rows), form))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and moves it there, so that nobody meets half a file.
-
-    Folders on the way are made. Raises DataError, such as for a full disk.
-    """
-    is_device = path.parts[:2] == ("/", "dev") or path.is_fifo()
-    path = path if is_device else Path(os.path.realpath(path))
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        if is_device:  # such as /dev/stdout: a stream, which has no place beside it
-            with path.open("ab") as stream:
-                stream.write(content)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}",
-            "a folder that can be written, with room",
-            "nothing was changed",
-        ) from error
+    write_bytes(path, table_files.serialize(columns, list(rows), form), DataError)
 
 
 def file_hash(path: str | Path) -> str:

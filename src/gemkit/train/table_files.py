@@ -5,18 +5,16 @@ Text is UTF-8, with or without a byte order mark. How quotes in TSV are taken st
 """
 
 import codecs
-import io
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from gemkit.errors import DataError
-from gemkit.train import delimited
+from gemkit.train import delimited, parquet
 from gemkit.train.delimited import Dialect
 
 KINDS = {
@@ -49,13 +47,13 @@ class BadRow(NamedTuple):
 class Format:
     """How a file was written, so that a changed copy differs in nothing but the change.
 
-    schema: the Arrow schema of a Parquet file.
+    types: of the columns of a Parquet file.
     """
 
     kind: str
     dialect: Dialect = Dialect()
     bom: bool = False
-    schema: Any = None
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 class RawTable(NamedTuple):
@@ -92,7 +90,7 @@ def parse(path: Path, content: bytes, skip_bad_rows: bool) -> RawTable:
 def serialize(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], form: Format) -> bytes:
     """The bytes of a file. A missing value or None is an empty field in TSV and CSV."""
     if form.kind == "parquet":
-        return _parquet_bytes(columns, rows, form.schema)
+        return parquet.write(columns, rows, form.types, _cell)
     if form.kind == "jsonl":
         objects = ({name: row[name] for name in columns if name in row} for row in rows)
         text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in objects)
@@ -209,41 +207,7 @@ def _parse_jsonl(text: str) -> RawTable:
     return RawTable(tuple(columns), rows, Format("jsonl"))
 
 
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError("Parquet files need pyarrow", todo="pip install pyarrow") from error
-    return pyarrow, pyarrow.parquet
-
-
 def _parse_parquet(path: Path, content: bytes) -> RawTable:
-    arrow, parquet = _pyarrow()
-    try:
-        table = parquet.read_table(io.BytesIO(content))
-        rows = table.to_pylist()
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        reason = short(str(error).splitlines()[0], 160)
-        raise DataError(f"{path}: damaged Parquet file ({reason})", todo="copy it again") from error
-    if len(set(table.column_names)) < len(table.column_names):
-        raise DataError(f"{path}: two columns have the same name", "different names")
-    form = Format("parquet", schema=table.schema)
-    return RawTable(tuple(table.column_names), list(enumerate(rows, start=1)), form)
-
-
-def _parquet_bytes(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], schema: Any) -> bytes:
-    arrow, parquet = _pyarrow()
-    arrays = []
-    for name in columns:
-        values = [row.get(name) for row in rows]
-        known = schema is not None and name in schema.names
-        try:
-            array = arrow.array(values, type=schema.field(name).type if known else None)
-        except (arrow.ArrowException, TypeError):
-            # A column that was overwritten with values of another type.
-            array = arrow.array(map(_cell, values), type=arrow.string())
-        arrays.append(array)
-    sink = io.BytesIO()
-    parquet.write_table(arrow.table(arrays, names=list(columns)), sink)
-    return sink.getvalue()
+    found = parquet.read(path, content)
+    form = Format("parquet", types=found.types)
+    return RawTable(found.columns, list(enumerate(found.rows, start=1)), form)
