@@ -1,8 +1,8 @@
 """The user's object: a model with its tokenizer, in words instead of ids."""
 
-import dataclasses
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemkit.adapt.lora import Adapter, Lora, attach, merge
-from gemkit.checkpoint.load import params_hash, save_checkpoint
+from gemkit.checkpoint.load import params_hash
+from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import GenerationError, TokenizerError, UsageError
+from gemkit.generate.choice import Choice as Choice
+from gemkit.generate.choice import Normalize, make_choices
 from gemkit.generate.decode import Decoding, bucket
 from gemkit.generate.sampling import Sampling
 from gemkit.generate.score import Progress, score_continuations
@@ -21,29 +24,17 @@ from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
 from gemkit.summary import summary_table
 from gemkit.text.chat import Message, chat_ids
-from gemkit.text.fim import fim_ids, fim_stop_ids, trim_middle
+from gemkit.text.fim import Order, fim_ids, fim_stop_ids
+from gemkit.text.middle import Gap, Lines
 from gemkit.text.stops import StopText
+from gemkit.text.templates import explain_prompt
 from gemkit.text.tokenizer import Tokenizer
+from gemkit.text.transcript import without_prompts
 
-NEW_TOKENS = 256
-"""Most new tokens where neither a limit nor the context says otherwise."""
+NEW_TOKENS, MIDDLE_TOKENS = 256, 128
+"""Most new tokens, and most of a middle, where neither a limit nor the context says otherwise."""
 BATCH_STEPS, STREAM_STEPS = 32, 4
 """Tokens made on the device between two looks at the text."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """Scored choices for one prompt, in the order they were given.
-
-    Attributes:
-      choice: the likeliest.
-      probabilities: of each choice among the choices; they sum to 1.
-      log_probs: natural log-likelihood of each as a continuation.
-    """
-
-    choice: str
-    probabilities: list[float]
-    log_probs: list[float]
 
 
 class LanguageModel:
@@ -165,65 +156,122 @@ class LanguageModel:
         limits = self._limits([ids], max_new_tokens, max_length)
         yield from self._pieces(ids, limits[0], Sampling(**sampling), _stops(stop))
 
+    def explain(self, code: str, language: str = "English", **settings: Any) -> str:
+        """What code does, as Markdown: a title, step by step, the output to expect.
+
+        Args:
+          code: or a Python session's lines, with `>>>` before the first.
+          language: of the answer.
+          settings: as for `chat`.
+        """
+        return "".join(self.stream_explain(code, language, **settings))
+
+    def stream_explain(
+        self, code: str, language: str = "English", **settings: Any
+    ) -> Iterator[str]:
+        """`explain` in pieces as they come."""
+        code = without_prompts(code)
+        if not code.strip():
+            raise GenerationError("the code is empty", "some lines of code")
+        messages = [{"role": "user", "content": explain_prompt(code, language)}]
+        length, context = len(chat_ids(self.tokenizer, messages)[0]), self.config.max_positions
+        if length > context * 3 // 4:
+            raise GenerationError(
+                f"the code and the question are {length} tokens long",
+                f"at most {context * 3 // 4}, so that a quarter of the context is left to answer",
+                "give some of its lines, as FILE:START-END",
+            )
+        yield from self.stream_chat(messages, **settings)
+
     def complete(
         self, prefix: str, suffix: str = "", context: Mapping[str, str] | None = None,
-        path: str | None = None, max_new_tokens: int = 128, stop: str | Sequence[str] = (),
-        **sampling: Any,
+        path: str | None = None, order: Order = "psm", lines: Lines = "auto",
+        max_new_tokens: int | None = None, stop: str | Sequence[str] = (), **sampling: Any,
     ) -> str:  # fmt: skip
         """The text between `prefix` and `suffix`, the middle only.
 
         Args:
           prefix, suffix: code around the gap; far text is left out where the context is short.
-          context: path → text of other files.
+          context: path → text of other files, the most relevant last.
           path: of the file itself.
-          max_new_tokens: most tokens of the middle.
+          order: what the model reads first, "psm" the prefix or "spm" the suffix.
+          lines: how much is wanted: "one" line, "many" or "auto"; see `text.middle.Gap`.
+          max_new_tokens: most tokens of the middle; 128 or less in a short context by default.
           stop: strings that end it.
           sampling: see `generate.sampling.Sampling`.
 
         Raises:
           TokenizerError: a vocabulary without fill-in-the-middle tokens.
+          GenerationError: nothing to complete, or a limit that leaves no room for the text.
         """
-        budget = self.config.max_positions - max_new_tokens
-        ids = fim_ids(self.tokenizer, prefix, suffix, context, path, budget=budget)
-        limits = self._limits([ids], max_new_tokens, None)
+        gap = Gap(prefix, suffix, lines)
+        if not (prefix or suffix or context):
+            raise GenerationError("the text around the gap is empty", "some code before or after")
+        length = self.config.max_positions
+        wanted = min(MIDDLE_TOKENS, length // 4) if max_new_tokens is None else max_new_tokens
+        if wanted >= length:
+            raise UsageError(f"max_new_tokens is {wanted}", f"fewer than {length}, the context")
+        ids = fim_ids(self.tokenizer, prefix, suffix, context, path, order, length - wanted)
+        limit = self._limits([ids], wanted, None)[0]
         ends = fim_stop_ids(self.tokenizer)
-        answer = self._answers([ids], limits, Sampling(**sampling), _stops(stop), ends)[0]
-        return trim_middle(answer, suffix)
+        pieces = self._pieces(ids, limit, Sampling(**sampling), _stops(stop), ends)
+        text = ""
+        with contextlib.closing(pieces):
+            for piece in pieces:
+                text += piece
+                if gap.is_over(text):
+                    break
+        return gap.cut(text)
 
     def choose(
-        self, prompts: str | Sequence[str], choices: Sequence[str],
-        progress: Progress | None = None,
+        self, prompts: str | Sequence[str], choices: Sequence[str], normalize: Normalize = "sum",
+        calibrate: str | None = None, progress: Progress | None = None,
     ) -> Any:  # fmt: skip
         """Scores each choice as the continuation of each prompt.
+
+        Args:
+          prompts: text; `<bos>` is put before it.
+          choices: two or more texts.
+          normalize: "sum", or "mean" for log-likelihoods per token.
+          calibrate: a prompt that speaks for no choice, such as one with "N/A" for its content;
+            probabilities are divided by those under it. See `generate.choice`.
+          progress: called with (prompts done, prompts in all).
 
         Returns:
           A `Choice` for a str, a list of them for a list.
 
         Raises:
-          UsageError: fewer than two choices, two alike, or an empty one.
+          UsageError: fewer than two choices, two alike, an empty one, or another `normalize`.
         """
-        ids = [self.tokenizer.encode(choice) for choice in choices]
-        if len(choices) < 2 or len(set(choices)) < len(choices) or not all(ids):
-            raise UsageError(f"choices are {list(choices)}", "two or more, different, not empty")
+        given = [] if isinstance(choices, str) else list(choices)
+        ids = [self.tokenizer.encode(choice) for choice in given]
+        if len(ids) < 2 or len({*map(tuple, ids)}) < len(ids) or not all(ids):
+            raise UsageError(f"choices are {choices!r}", "two or more, different, not empty")
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         rows = [self._prompt_ids(text, False) for text in texts]
-        found = self.choose_ids(rows, self.closed(ids), choices, progress)
+        content_free = None if calibrate is None else self._prompt_ids(calibrate, False)
+        found = self.choose_ids(
+            rows, self.closed(ids), given, progress, normalize, content_free
+        )  # fmt: skip
         return found[0] if isinstance(prompts, str) else found
 
     def choose_ids(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]],
-        choices: Sequence[str], progress: Progress | None = None,
+        choices: Sequence[str], progress: Progress | None = None, normalize: Normalize = "sum",
+        content_free: Sequence[int] | None = None,
     ) -> list[Choice]:  # fmt: skip
         """`choose` with prompts and continuations as ids."""
-        scores = score_continuations(
-            self.params, self.config, prompts, continuations, progress
+        score = functools.partial(
+            score_continuations, self.params, self.config, continuations=continuations
         )  # fmt: skip
-        best = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares = best / best.sum(axis=1, keepdims=True)
-        return [
-            Choice(choices[int(row.argmax())], row.tolist(), logs.tolist())
-            for row, logs in zip(shares, scores, strict=True)
-        ]
+        scores = score(prompts=prompts, progress=progress)
+        base = None if content_free is None else score(prompts=[content_free])[0]
+        return make_choices(choices, scores, [*map(len, continuations)], normalize, base)
+
+    def log_likelihood(self, prompt: str, continuation: str) -> float:
+        """Natural log-probability of `continuation` after `<bos>` and `prompt`."""
+        ids = self._prompt_ids(prompt, False), self.tokenizer.encode(continuation)
+        return float(score_continuations(self.params, self.config, [ids[0]], [ids[1]])[0, 0])
 
     def closed(self, ids: Sequence[Sequence[int]]) -> list[list[int]]:
         """Continuations none of which begins another: ended by `<eos>` where one does.
@@ -298,11 +346,11 @@ class LanguageModel:
         return [answer + stream.flush() for answer, stream in zip(answers, streams, strict=True)]
 
     def _pieces(
-        self, prompt: Sequence[int], limit: int, sampling: Sampling, stops: Sequence[str]
-    ) -> Iterator[str]:
-        decoding = Decoding(
-            self.params, self.config, [prompt], [limit], self._stop_ids(), sampling
-        )  # fmt: skip
+        self, prompt: Sequence[int], limit: int, sampling: Sampling, stops: Sequence[str],
+        more_ends: Sequence[int] = (),
+    ) -> Generator[str, None, None]:  # fmt: skip
+        ends = self._stop_ids(more_ends)
+        decoding = Decoding(self.params, self.config, [prompt], [limit], ends, sampling)
         stream = StopText(self.tokenizer.stream(), stops)
         while decoding.running() and not stream.stopped:
             piece = "".join(stream.push(token) for token in decoding.advance(STREAM_STEPS)[0])

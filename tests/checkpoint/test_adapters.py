@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gemkit
 from gemkit.adapt.lora import Adapter, Lora, target_paths
 from gemkit.checkpoint import adapters
 from gemkit.checkpoint.adapters import (
     FORMATS,
     UpdateParity,
     compare,
+    compare_logits,
     convert_adapter,
     one_scale,
     read_adapter,
@@ -21,6 +23,7 @@ from gemkit.checkpoint.adapters import (
     write_adapter,
 )
 from gemkit.errors import CheckpointError, ConfigError, GemkitError, UsageError
+from gemkit.language_model import LanguageModel
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import specs
 
@@ -171,8 +174,8 @@ def test_what_is_written_is_proven(
 
 @pytest.mark.parametrize(("name", "format", "said"), [
     ("a", "onnx", "format is 'onnx'; expected 'peft' or 'keras' or 'flax' or 'gguf'"),
-    ("a.h5", "keras", "does not end in .lora.h5"),
-    ("a", "gguf", "does not end in .gguf"),
+    ("a.h5", "keras", "is no name for a Keras .lora.h5 file; expected one that ends in"),
+    ("a", "gguf", "expected one that ends in .gguf"),
     ("full", "peft", "is no empty folder; expected a new or empty folder"),
     ("full", "flax", "is no empty folder"),
     ("there.gguf", "gguf", "exists; expected a new GGUF adapter file; name another"),
@@ -245,6 +248,27 @@ def test_parity_measures_magnitudes(gemma1: GemmaConfig) -> None:
     adapter = make(gemma1, DORA)
     other = {name: pair | {"m": pair["m"] + 10} for name, pair in adapter.items()}
     assert compare((DORA, adapter), (DORA, other)).difference == pytest.approx(10, rel=1e-5)
+
+
+def test_parity_of_logits(gemma1: GemmaConfig, weights: Any) -> None:
+    params, lora = weights(gemma1), Lora(2, 3.0, dora=True)
+    adapter = make(gemma1, lora)
+    assert compare_logits(gemma1, params, (lora, adapter), (lora, adapter)).difference == 0
+    other = {path: pair | {"b": pair["b"] * 1.1} for path, pair in adapter.items()}
+    assert compare_logits(gemma1, params, (lora, adapter), (lora, other)).difference > 1e-3
+
+
+def test_loading_applies_any_format(small_model: Path, tmp_path: Path) -> None:
+    base = gemkit.load(small_model)
+    lora, ids = Lora(2, 3.0, rank_pattern={"q": 3}), [2, 8, 20, 21]
+    adapter = make(base.config, lora)
+    wanted = LanguageModel("wanted", base.config, base.base, None, lora, adapter).logits(ids)
+    assert np.abs(np.asarray(wanted - base.logits(ids))).max() > 0.01
+    for format in PLAIN:
+        place = tmp_path / format / NAMES[format]
+        write_adapter(place, format, base.config, lora, adapter, base_hash=base.base_hash)
+        adapted = gemkit.load(small_model, adapter=place)
+        np.testing.assert_allclose(adapted.logits(ids), wanted, atol=1e-5)
 
 
 def test_parity_in_words() -> None:

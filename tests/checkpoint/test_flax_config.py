@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from gemkit.checkpoint.flax_config import (
-    embedding_rows, gates_by_width, read_config, recognise_config, unsaid, write_config,
+    embedding_rows,
+    gates_by_width,
+    read_config,
+    recognise_config,
+    unsaid,
+    write_config,
 )  # fmt: skip
 from gemkit.checkpoint.names import cells, stored_shape
 from gemkit.errors import CheckpointError, ConfigError, GemkitError

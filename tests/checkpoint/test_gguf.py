@@ -244,6 +244,8 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"metadata": {"gemma.attention.key_length": 10, "gemma.attention.value_length": 10}},
               r"attn_q.weight has shape \[32, 64\], expected \[40, 64\]"),
     "many rows": ({"rows": 129}, "token_embd.weight has shape"),
+    "pieces": ({"metadata": {"tokenizer.ggml.tokens": [f"p{n}" for n in range(321)]}},
+               "321 pieces; expected at most vocab_size, 320"),
     "a part": ({"metadata": {"split.count": 2}}, "one of 2 parts"),
     "adapter": ({"metadata": {"general.type": "adapter"}}, "general.type is 'adapter'"),
     "architecture": ({"metadata": {"general.architecture": "llama"}}, "architecture is 'llama'"),

@@ -15,7 +15,7 @@ from gemkit.checkpoint.gguf_tokenizer import (
     tokenizer_metadata,
     vocabulary,
 )
-from gemkit.errors import ConfigError, TokenizerError
+from gemkit.errors import CheckpointError, ConfigError, TokenizerError
 from gemkit.text.tokenizer import Tokenizer
 
 SCORES, TYPES = "tokenizer.ggml.scores", "tokenizer.ggml.token_type"
@@ -73,12 +73,12 @@ def googles(metadata: Metadata) -> Metadata:
 
 
 def converters(metadata: Metadata) -> Metadata:
-    """Added pieces have the score -1000, and 64 rows are filled up."""
+    """Added pieces have the score -1000, the unknown one too, and 64 rows are filled up."""
     return metadata | {
         TOKENS: metadata[TOKENS] + [f"[PAD{n}]" for n in range(64)],
-        TYPES: metadata[TYPES] + [UNUSED] * 64,
+        TYPES: [CONTROL if kind == UNKNOWN else kind for kind in metadata[TYPES]] + [UNUSED] * 64,
         SCORES: [
-            -1000.0 if kind in (CONTROL, USER_DEFINED) else score
+            -1000.0 if kind in (UNKNOWN, CONTROL, USER_DEFINED) else score
             for score, kind in zip(metadata[SCORES], metadata[TYPES], strict=True)
         ] + [-10_000.0] * 64,
     }  # fmt: skip
@@ -154,7 +154,10 @@ DAMAGE: dict[str, tuple[Callable[[Metadata], Metadata], str]] = {
     "long": (changed(TOKENS, 90, "x" * 9999), "the piece 'xxx"),
     "no character": (lambda found: changed(TYPES, 90, USER_DEFINED)(
         changed(TOKENS, 90, "a\0b")(found)), "the piece 'a"),
-    "no number": (changed(SCORES, 319, float("nan")), "the score nan"),
+    "no number": (changed(SCORES, 319, float("nan")), "scores holds nan"),
+    "type": (changed(TYPES, 90, 7), "token_type holds 7; expected types from 1 to 6"),
+    "no type": (changed(TYPES, 90, -1), "token_type holds -1"),
+    "scores of text": (lambda found: found | {SCORES: found[TOKENS]}, "no array of numbers"),
     "no beginning": (changed(TOKENS, 2, "<s>"), "lacks <bos>, <eos>"),
     "two unknown": (changed(TYPES, 90, UNKNOWN), "a single unknown piece"),
 }  # fmt: skip
@@ -164,6 +167,6 @@ DAMAGE: dict[str, tuple[Callable[[Metadata], Metadata], str]] = {
 def test_damage(tokenizer: Tokenizer, write: Write, case: str) -> None:
     change, message = DAMAGE[case]
     header = write(change(tokenizer_metadata(tokenizer, 320)))
-    with pytest.raises(TokenizerError, match=message) as caught:
+    with pytest.raises((TokenizerError, CheckpointError), match=message) as caught:
         read_tokenizer(header)
     assert "model.gguf" in str(caught.value) and len(str(caught.value)) < 400

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gemkit.adapt.lora import Adapter, Lora, init_adapter
+from gemkit.adapt.lora import Adapter, Lora, target_paths
 from gemkit.checkpoint.peft import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -23,7 +23,7 @@ from gemkit.checkpoint.peft import (
 from gemkit.checkpoint.peft_config import BASE_HASH
 from gemkit.errors import CheckpointError, GemkitError
 from gemkit.model.config import GemmaConfig
-from gemkit.model.weights import init_params
+from gemkit.model.weights import specs
 
 HASH = "0123456789abcdef"
 LORA = Lora(rank=3, alpha=6.0, targets=("q", "layers.1.mlp.*"), dropout=0.25)
@@ -40,9 +40,18 @@ KINDS = {
 
 
 def make(config: GemmaConfig, lora: Lora = LORA) -> Adapter:
-    """An adapter with a `b` that is not zero."""
-    fresh = init_adapter(config, lora, seed=0, base=init_params(config, 1))
-    return {path: pair | {"b": pair["b"] + 0.5} for path, pair in fresh.items()}
+    """Random matrices and magnitudes."""
+    draw, adapter = np.random.default_rng(4), {}
+    for path in target_paths(config, lora.targets):
+        (rows, columns), rank = specs(config)[path].shape, lora.rank_of(path)
+        shapes: dict[str, tuple[int, ...]] = {"a": (rank, columns), "b": (rank, rows)}
+        if lora.dora:
+            shapes |= {"m": (rows,)}
+        adapter[path] = {
+            part: jnp.asarray(draw.normal(size=shape), jnp.float32)
+            for part, shape in shapes.items()
+        }
+    return adapter
 
 
 @pytest.fixture
@@ -271,7 +280,7 @@ ONE = np.ones(1, np.float32)
          "no place for"),
         (lambda t: t.update({f"base_model.model.{STEM}.lora_A.weight": ONE}), "twice"),
         (lambda t: t.update({f"{STEM}.lora_A.weight": np.ones((3, 24), np.int32)}), "has dtype"),
-        (lambda t: t.clear(), "holds no tensors"),
+        (dict.clear, "holds no tensors"),
     ],
 )  # fmt: skip
 def test_tensors_that_do_not_fit(

@@ -94,12 +94,15 @@ def test_the_table_of_what_is_refused(tmp_path: Path, key: str) -> None:
     {"target_modules": "x" * 2**20}, {"target_modules": "\ud800"},
     {"rank_pattern": {str(n): 1 for n in range(6000)}}, {"rank_pattern": {"x" * 2**20: 1}},
     {"rank_pattern": {"q_proj": True}}, {"rank_pattern": {"q_proj": 2.5}},
+    {"rank_pattern": {"q_proj": 10**400}}, {"alpha_pattern": {"q_proj": 10**400}},
+    {"alpha_pattern": {"q_proj": "1"}},
 ], ids=lambda x: str(x)[:40])  # fmt: skip
 def test_settings_that_mean_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
     found = config(tmp_path, **{"target_modules": ["q_proj"], **settings})
     with pytest.raises(ConfigError) as caught:
         found.targets(NAMES)
         found.ranks(NAMES)
+        found.alphas(NAMES)
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
 
 

@@ -1,5 +1,7 @@
 """chat: turns, commands, Ctrl-C, and a history that fits the context."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 import small
 
 import gemkit
-from gemkit.cli.commands_chat import HELP, Conversation, converse
+from gemkit.cli.commands_chat import COMMANDS, HINT, Conversation, converse
 from gemkit.errors import GenerationError
 from gemkit.text.chat import chat_ids
 
@@ -36,7 +38,9 @@ def lm(small_model: Path) -> gemkit.LanguageModel:
     return gemkit.load(small_model)
 
 
-def talk(parrot: Any, *said: str | type[BaseException]) -> Conversation:
+def talk(
+    parrot: Any, *said: str | BaseException | type[BaseException], system: str | None = None
+) -> Conversation:
     """Says these things, then presses Ctrl-D."""
     lines = iter((*said, EOFError))
 
@@ -46,7 +50,7 @@ def talk(parrot: Any, *said: str | type[BaseException]) -> Conversation:
             return line
         raise line
 
-    conversation = Conversation(parrot, {})
+    conversation = Conversation(parrot, system)
     converse(conversation, ask)
     return conversation
 
@@ -58,7 +62,7 @@ def test_answers_are_those_of_the_library(call: Any, small_model: Path, lm: Any)
     second = lm.chat(history, max_new_tokens=6)
     lines = b"Is the soup warm?\n\nIs the soup warm?\n"
     done = call("chat", small_model, "--max-new-tokens", 6, stdin=lines)
-    assert done == (0, f"{first}\n{second}\n", f"{HELP}\n")
+    assert done == (0, f"{first}\n{second}\n", f"{HINT}\n")
 
 
 def test_history_and_its_end(lm: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +80,9 @@ def test_unknown_commands_are_not_said_to_the_model(
     parrot = Parrot(lm)
     talk(parrot, "/rest now")
     assert parrot.heard == []
-    assert capsys.readouterr().err == f"no command /rest; {HELP}\n"
+    assert capsys.readouterr().err == (
+        "gemkit: no command /rest; expected one that /help lists\n"
+    )
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_the_session(lm: Any) -> None:
@@ -102,7 +108,7 @@ def test_old_turns_leave_room_for_an_answer(lm: Any, capsys: pytest.CaptureFixtu
         ]
         assert messages[-1]["content"].startswith(f"{number} ")
     assert len(parrot.heard[-1]) > 1
-    assert "(1 turn is beyond the context and forgotten)" in capsys.readouterr().err
+    assert "(1 turn forgotten: beyond the context)" in capsys.readouterr().err
 
 
 def test_a_question_beyond_the_context_ends_nothing(
@@ -111,6 +117,114 @@ def test_a_question_beyond_the_context_ends_nothing(
     conversation = talk(Parrot(lm), "word " * small.CONTEXT, "a")
     assert [message["content"] for message in conversation.messages] == ["a", "a "]
     assert capsys.readouterr().err == "gemkit: the prompt is too long\n"
+
+
+def test_the_system_text_stays(lm: Any) -> None:
+    parrot = Parrot(lm)
+    lines = [f"{number} warm soup today" for number in range(12)]
+    conversation = talk(parrot, *lines, "/reset", "again", system="Be brief.")
+    assert all(messages[0]["content"] == "Be brief." for messages in parrot.heard)
+    assert len(parrot.heard[11]) < 23
+    assert [message["content"] for message in conversation.messages] == [
+        "Be brief.", "again", "again "
+    ]  # fmt: skip
+
+
+def test_the_system_text_reaches_the_model(call: Any, small_model: Path, lm: Any) -> None:
+    question = {"role": "user", "content": "Is the soup warm?"}
+    system = {"role": "system", "content": "The soup is cold."}
+    flags = ["--max-new-tokens", 6]
+    done = call("chat", small_model, "--system", system["content"], *flags,
+                stdin=b"Is the soup warm?\n")  # fmt: skip
+    assert done.out == lm.chat([system, question], max_new_tokens=6) + "\n"
+    assert done.out != lm.chat([question], max_new_tokens=6) + "\n"
+
+
+def test_a_conversation_is_saved_and_goes_on(
+    lm: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "한.json"
+    first = talk(Parrot(lm), "뜨거운 수프", f"/save {file}", "b", f"/save {file}", system="Hi")
+    assert json.loads(file.read_text("utf-8")) == first.messages
+    assert "뜨거운" in file.read_text("utf-8") and os.listdir(tmp_path) == [file.name]
+    parrot = Parrot(lm)
+    again = talk(parrot, "never mind", f"/load {file}", "c")
+    assert again.messages[:-2] == first.messages and len(first.messages) == 5
+    assert parrot.heard[1] == [*first.messages, {"role": "user", "content": "c"}]
+    assert capsys.readouterr().err == (
+        f"1 turn saved in {file}\n2 turns saved in {file}\n2 turns loaded from {file}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x = 1\n", "is not JSON; expected a conversation that /save wrote"),
+        (b"3", "message 0 is '3'"),
+        (b"{}", "message 0 is '{}'"),
+        (b"[]", "0 messages without a user's"),
+        (b'[{"role": "system", "content": "x"}]', "1 messages without a user's"),
+        (b'[{"role": "user", "content": "x"}]', "ends with a question; expected an answer last"),
+        (b'[{"role": "assistant", "content": "x"}]', "message 0 has the role 'assistant'"),
+        (b'[{"role": "user"}]', "message 0 has the content 'None'"),
+        (b"\xff", "is not UTF-8"),
+        (None, "No such file"),
+    ],
+)
+def test_files_that_hold_no_conversation(
+    lm: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "a.json"
+    lines = [f"/load {file}"]
+    if content is not None:
+        file.write_bytes(content)
+        lines.append(f"/save {file}")
+    conversation = talk(Parrot(lm), "a", *lines)
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == len(lines)
+    assert all(line.startswith("gemkit: ") and said in line for line in errors), errors
+    assert [message["content"] for message in conversation.messages] == ["a", "a "]
+    assert content is None or file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/save", "gemkit: /save; expected /save FILE"),
+        ("/load ", "gemkit: /load; expected /load FILE"),
+        ("/reset now", "gemkit: /reset now; expected /reset"),
+        ("/save a\0b", "gemkit: the file is 'a\\x00b'; expected a name"),
+        ("/save /dev/null/a", "gemkit: cannot write /dev/null/a: "),
+        ("/", "gemkit: no command /; expected one that /help lists"),
+    ],
+)
+def test_commands_used_wrongly(
+    lm: Any, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    conversation = talk(Parrot(lm), "a", line)
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert len(conversation.messages) == 2
+
+
+def test_nothing_to_save(lm: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talk(Parrot(lm), f"/save {tmp_path / 'a'}", system="Hi")
+    assert capsys.readouterr().err.startswith("gemkit: nothing was said yet")
+    assert os.listdir(tmp_path) == []
+
+
+def test_help_names_every_command(lm: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    talk(Parrot(lm), "/help")
+    told = capsys.readouterr().err
+    assert [line.split()[0] for line in told.splitlines()[:-1]] == list(COMMANDS)
+    assert "Ctrl-C" in told and "Ctrl-D" in told
+
+
+def test_lines_that_are_no_text(call: Any, small_model: Path, lm: Any) -> None:
+    answer = lm.chat([{"role": "user", "content": "hello"}], max_new_tokens=6)
+    done = call("chat", small_model, "--max-new-tokens", 6, stdin=b"a\xff\nhello\n")
+    assert (done.code, done.out) == (0, f"{answer}\n")
+    assert done.err == f"{HINT}\ngemkit: this line is not UTF-8; expected text in UTF-8\n"
 
 
 def test_a_vocabulary_without_turns(

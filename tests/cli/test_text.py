@@ -122,22 +122,6 @@ def test_complete_prints_the_middle_only(call: Any, small_model: Path, lm: Any) 
 
 
 @pytest.mark.parametrize(
-    ("place", "before"),
-    [
-        ("2:5", "one\ntwo "), ("2", "one\ntwo 둘"), ("1:1", ""), ("2:6", "one\ntwo 둘"),
-        ("3", "one\ntwo 둘\n"), ("3:1", "one\ntwo 둘\n"),
-    ],
-)  # fmt: skip
-def test_places_count_from_1(tmp_path: Path, place: str, before: str) -> None:
-    for name, end in (("a.py", "\n"), ("b:c.py", "\r\n")):
-        file = tmp_path / name
-        file.write_bytes(f"one{end}two 둘{end}".encode())
-        source = commands_text.Source.at(f"{file}:{place}")
-        assert source.before == before.replace("\n", end)
-        assert (source.before + source.after).encode() == file.read_bytes()
-
-
-@pytest.mark.parametrize(
     ("place", "said", "code"),
     [
         ("a.py:0", "line 0 of", 2),
@@ -146,8 +130,10 @@ def test_places_count_from_1(tmp_path: Path, place: str, before: str) -> None:
         ("a.py:2:0", "column 0", 2),
         ("b.py:1", "cannot read b.py: No such file or directory", 1),
         (".:1", "cannot read .: Is a directory", 1),
-        ("latin.py:1", "latin.py is not UTF-8", 1),
-        ("odd.py:1", "odd.py is not UTF-8", 1),
+        ("latin.py:1", "latin.py is not UTF-8: byte 0 is 0xe9", 1),
+        ("odd.py:1", "odd.py declares the encoding nonsense", 1),
+        ("binary.py:1", "binary.py is binary: byte 3 is 0", 1),
+        ("a.py", "the place is 'a.py'; expected FILE:LINE or FILE:LINE:COL", 2),
     ],
 )
 def test_places_that_are_not_there(
@@ -158,6 +144,7 @@ def test_places_that_are_not_there(
     (tmp_path / "a.py").write_text("one\ntwo 둘\n", encoding="utf-8")
     (tmp_path / "latin.py").write_bytes("é".encode("latin-1"))
     (tmp_path / "odd.py").write_bytes(b"# coding: nonsense\n")
+    (tmp_path / "binary.py").write_bytes(b"abc\0")
     fails(call("complete", "no model", place), said, code)
 
 
@@ -193,7 +180,8 @@ def test_in_place_changes_nothing_but_the_place(
     assert file.read_bytes() == content.replace(f"    {end}".encode(), new, 1)
     assert file.stat().st_mode & 0o777 == 0o755
     assert "\r" not in asked["prefix"] + asked["suffix"] and "\ufeff" not in asked["prefix"]
-    assert (asked["context"], asked["path"]) == ({str(other): "c = 3\n"}, str(file))
+    # Files are named by their place in the project; these are outside it.
+    assert (asked["context"], asked["path"]) == ({"other.py": "c = 3\n"}, "a.py")
     assert sorted(os.listdir(tmp_path)) == ["a.py", "other.py"]
 
 
@@ -208,6 +196,54 @@ def test_a_middle_that_the_encoding_lacks_changes_nothing(
     assert file.read_bytes() == b"# coding: latin-1\n"
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "no place; expected FILE:LINE[:COL], or --prefix and --suffix"),
+        (["a.py:1", "--prefix", "x"], "both a file and --prefix or --suffix"),
+        (["--prefix", "x", "--in-place"], "--in-place without a file"),
+        (["--prefix", "x", "--lines", "two"], "Invalid value for '--lines'"),
+        (["--prefix", "x", "--order", "pms"], "Invalid value for '--order'"),
+        (["--prefix", "x", "--max-new-tokens", 0], "max_new_tokens is 0; expected at least 1"),
+        (["--prefix", "x", "--max-new-tokens", small.CONTEXT], "expected fewer than 128"),
+        (["--prefix", "x", "--stop", ""], "a stop string is empty"),
+    ],
+)
+def test_complete_used_wrongly(
+    call: Any, fails: Any, small_model: Path, flags: list[Any], said: str
+) -> None:
+    fails(call("complete", small_model, *flags), said, 2)
+
+
+def test_nothing_to_complete(call: Any, fails: Any, small_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"")
+    for arguments in (["--prefix", ""], [f"{tmp_path / 'a.py'}:1"]):
+        fails(call("complete", small_model, *arguments), "the text around the gap is empty")
+
+
+def test_text_that_is_no_unicode(call: Any, fails: Any, small_model: Path) -> None:
+    """As bytes that are not UTF-8 arrive in arguments."""
+    for arguments in (
+        ["complete", small_model, "--prefix", "a\udcff"], ["generate", small_model, "a\udcff"],
+        ["choose", small_model, "a", "--choice", "b", "--choice", "\udcff"],
+    ):  # fmt: skip
+        fails(call(*arguments), "is the lone surrogate U+DCFF")
+
+
+def test_lines_and_order_reach_the_model(
+    call: Any, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        gemkit.LanguageModel, "complete", lambda *_, **settings: asked.update(settings) or "x"
+    )
+    flags = ["--prefix", "a", "--lines", "many", "--order", "spm", "--stop", "b"]
+    assert call("complete", small_model, *flags).code == 0
+    assert asked == {
+        "context": None, "path": None, "lines": "many", "order": "spm", "stop": ("b",)
+    }  # fmt: skip
+
+
 def test_choose(call: Any, small_model: Path, lm: Any) -> None:
     choices = ["good", "good enough", "bad"]
     flags = [flag for choice in choices for flag in ("--choice", choice)]
@@ -219,6 +255,19 @@ def test_choose(call: Any, small_model: Path, lm: Any) -> None:
     lines = call("choose", small_model, "Is it?", *flags).out.splitlines()
     assert lines[0].split(maxsplit=1) == [f"{max(expected.probabilities):.4f}", expected.choice]
     assert {line.split(maxsplit=1)[1] for line in lines} == set(choices)
+
+
+def test_choose_normalised_and_calibrated(call: Any, small_model: Path, lm: Any) -> None:
+    choices = ["good", "cold tea"]
+    flags = ["--choice", choices[0], "--choice", choices[1], "--json"]
+    for more, settings in (
+        (["--normalize", "mean"], {"normalize": "mean"}),
+        (["--calibrate", "N/A"], {"calibrate": "N/A"}),
+    ):
+        found = json.loads(call("choose", small_model, "Is it?", *flags, *more).out)
+        expected = lm.choose("Is it?", choices, **settings)
+        assert found["probabilities"] == pytest.approx(expected.probabilities)
+        assert expected != lm.choose("Is it?", choices)
 
 
 @pytest.mark.parametrize("choices", [[], ["a"], ["a", "a"], ["a", ""]])

@@ -2,12 +2,10 @@
 
 import pytest
 
-from gemkit.generate import decode
 from gemkit.model import cache
 
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 8 tokens: with windows of 5 a ring has 16 slots."""
-    for module in (cache, decode):
-        monkeypatch.setattr(module, "PIECE", 8)
+    monkeypatch.setattr(cache, "PIECE", 8)

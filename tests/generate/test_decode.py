@@ -7,38 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow import GREEDY, slow
 from tiny import CONFIGS, GEMMA1, GEMMA2, GEMMA3, VOCABULARY, full_logits, ids, weights
 
 from gemkit.errors import GenerationError
 from gemkit.generate import decode
-from gemkit.generate.decode import Decoding, bucket, pad_left, rows_bucket
-from gemkit.generate.sampling import Sampling, make_draw, next_tokens
+from gemkit.generate.decode import Decoding, bucket, pad_right, power
+from gemkit.generate.sampling import Sampling
 from gemkit.model.config import GemmaConfig
 
 PROMPTS = [ids(24), ids(9, 1), ids(1, 2)]
 LIMITS = [20, 20, 7]
-GREEDY = Sampling()
 SAMPLED = Sampling(temperature=1.5, top_k=30, repetition_penalty=1.2, seed=3)
-
-
-draw_next = jax.jit(next_tokens)
-
-
-def slow(
-    config: GemmaConfig, prompt: Sequence[int], limit: int, stops: Sequence[int] = (),
-    sampling: Sampling = GREEDY, length: int = 64,
-) -> list[int]:  # fmt: skip
-    """The answer to one prompt, the whole sequence read again for every token."""
-    draw = make_draw(sampling, config.vocab_size)
-    sequence = list(prompt)
-    for _ in range(limit):
-        logits = full_logits(weights(config), config, sequence, length)[-1:].astype(np.float32)
-        seen = np.isin(np.arange(config.vocab_size), sequence)[None]
-        token = int(draw_next(logits, draw, np.asarray([len(sequence)], np.int32), seen)[0])
-        if token in stops:
-            break
-        sequence.append(token)
-    return sequence[len(prompt) :]
 
 
 def started(
@@ -98,11 +78,13 @@ def test_turns_do_not_matter(steps: Sequence[int], small_pieces: None) -> None:
 def test_advance_gives_what_is_new(small_pieces: None) -> None:
     decoding, whole = started(GEMMA1), finished(started(GEMMA1))
     assert decoding.running()
-    first = decoding.advance(4)
-    assert first == [answer[: len(first[0])] for answer in whole]
-    second = decoding.advance(4)
-    assert second == [answer[len(first[0]) : len(first[0]) + 4] for answer in whole]
-    assert 1 <= len(first[0]) <= 4
+    held: list[list[int]] = [[], [], []]
+    while decoding.running():
+        new = decoding.advance(4)
+        assert all(len(tokens) <= 4 for tokens in new)
+        held = [old + more for old, more in zip(held, new, strict=True)]
+        assert held == [answer[: len(so_far)] for answer, so_far in zip(whole, held, strict=True)]
+    assert held == whole
 
 
 def test_a_row_ends_at_a_stop_which_is_left_out(small_pieces: None) -> None:
@@ -184,14 +166,12 @@ def test_lengths_come_from_a_short_list() -> None:
     assert all(bucket(size) == size for size in sizes)
     assert all(size <= 1.5 * count for count, size in enumerate(sizes, 1) if 16 < count <= 512)
     assert [bucket(count, 8) for count in (1, 8, 9, 13)] == [8, 8, 12, 16]
-    assert [rows_bucket(count) for count in (1, 2, 3, 4, 5, 9)] == [1, 2, 4, 4, 8, 16]
+    assert [power(count) for count in (1, 2, 3, 4, 5, 9)] == [1, 2, 4, 4, 8, 16]
+    assert [power(count, 16) for count in (1, 16, 17)] == [16, 16, 32]
 
 
-def test_prompts_are_padded_on_the_left() -> None:
-    tokens, positions = pad_left([[5, 6, 7], [8]], rows=4)
-    assert tokens.shape == positions.shape == (4, 16)
-    assert tokens[:, 12:].tolist() == [[0, 5, 6, 7], [0, 0, 0, 8], [0] * 4, [0] * 4]
-    assert positions[:, 12:].tolist() == [
-        [-1, 0, 1, 2], [-1, -1, -1, 0], [-1, -1, -1, 0], [-1, -1, -1, 0],
-    ]  # fmt: skip
-    assert (positions[:, :12] == -1).all()
+def test_pieces_are_padded_on_the_right() -> None:
+    tokens, counts = pad_right([[5, 6, 7], [8]], rows=4)
+    assert tokens[:, :4].tolist() == [[5, 6, 7, 0], [8, 0, 0, 0], [0] * 4, [0] * 4]
+    assert (tokens.shape, counts.tolist()) == ((4, 16), [3, 1, 0, 0])
+    assert pad_right([ids(17)], 1)[0].shape == (1, 32)

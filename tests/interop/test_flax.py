@@ -1,11 +1,10 @@
 """The `gemma` package of google-deepmind/gemma loads what we write, with our logits, and the
 reverse; its LoRA too.
 
-`gemma` asks for TensorFlow, through kauldron, only to name types; install it without its
-dependencies and the imports of TensorFlow and of data loaders get empty stand-ins here.
+`gemma` imports TensorFlow, through kauldron, only to name types: installed without TensorFlow, it
+finds empty stand-ins here. Where `gemma` is not installed the tests are skipped.
 """
 
-import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -32,24 +31,19 @@ pytestmark = pytest.mark.filterwarnings("default")
 # What kauldron imports for data, charts and clusters.
 ABSENT = {
     name
-    for name in """tensorflow tensorflow_datasets tensorboard grain pandas altair mediapy xmanager
+    for name in """tensorflow tensorflow_datasets tensorboard pandas altair mediapy xmanager
         matplotlib IPython requests tqdm tabulate""".split()
     if importlib.util.find_spec(name) is None
 }
-
-
-class _Anything(type):
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything(name, (), {"__init__": lambda self, *args, **kwargs: None})
 
 
 class _Empty(types.ModuleType):
     __path__: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        return _Anything.__getattr__(_Anything("module", (), {}), name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {"__init__": lambda self, *args, **kwargs: None})
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -102,8 +96,8 @@ MODELS = {
     "gemma2": GemmaConfig(num_layers=3, query_scale=16**-0.5, **SIZES, **GEMMA2),
     "gemma2 27b": GemmaConfig(num_layers=3, query_scale=12**-0.5, **SIZES, **GEMMA2),
     "gemma3": GemmaConfig(
-        num_layers=7, query_scale=16**-0.5, **SIZES, sliding_window=5, qk_norm=True,
-        attention_pattern=("local",) * 5 + ("global",), post_norms=True, rope_theta=1e6,
+        num_layers=3, query_scale=16**-0.5, **SIZES, sliding_window=5, qk_norm=True,
+        attention_pattern=("local", "local", "global"), post_norms=True, rope_theta=1e6,
         rope_scale=8.0,
     ),
 }  # fmt: skip
@@ -113,6 +107,11 @@ def weights(config: GemmaConfig) -> Params:
     draw = np.random.default_rng(7)
     drawn = {path: draw.normal(size=spec.shape) * 0.3 for path, spec in specs(config).items()}
     return unflatten({path: jnp.asarray(leaf, jnp.float32) for path, leaf in drawn.items()})
+
+
+def random_like(tree: Any) -> Any:
+    draw = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: jnp.float32(draw.normal(size=leaf.shape) * 0.3), tree)
 
 
 def their_model(gm: Any, config: GemmaConfig) -> Any:
@@ -144,12 +143,17 @@ def tokens() -> jax.Array:
 def our_logits(params: Params, config: GemmaConfig) -> np.ndarray:
     ids = tokens()
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=jnp.int32), ids.shape)
-    states = hidden(params, config, ids, positions, jnp.ones_like(ids))
-    return np.asarray(logits(params, config, states))
+
+    def run(params: Params) -> jax.Array:
+        states = hidden(params, config, ids, positions, jnp.ones_like(ids))
+        return logits(params, config, states)
+
+    return np.asarray(jax.jit(run)(params))
 
 
 def their_logits(model: Any, params: Any) -> np.ndarray:
-    return np.asarray(model.apply({"params": params}, tokens()).logits)
+    run = jax.jit(lambda tree: model.apply({"params": tree}, tokens()).logits)
+    return np.asarray(run(params))
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -176,20 +180,16 @@ def test_theirs_loads_here(tmp_path: Path, gm: Any, name: str, layout: str) -> N
 
     config = MODELS[name]
     model = their_model(gm, config)
-    drawn = jax.jit(model.init)(jax.random.key(0), tokens())["params"]
-    keys = iter(jax.random.split(jax.random.key(1), 200))
-    drawn = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(next(keys), leaf.shape), drawn)
+    drawn = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens())["params"])
+    drawn = random_like(drawn)
     tree = drawn if layout == "nested" else _checkpoint._nested_to_flat(drawn)
     gm.ckpts.save_params(tree, tmp_path / "c", wait_until_finished=True)
     loaded = load_checkpoint(tmp_path / "c")
-    # No shape shows the small window and caps of these models.
-    shown = dataclasses.replace(
-        config, **{field: getattr(loaded.config, field) for field in ("max_positions",)}
-    )
-    assert_close(our_logits(loaded.params, shown), their_logits(model, drawn))
+    # No shape shows the window and the caps of these models.
+    assert_close(our_logits(loaded.params, config), their_logits(model, drawn))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["gemma fused", "gemma3"])
 def test_our_adapter_there_and_theirs_here(tmp_path: Path, gm: Any, name: str) -> None:
     config = MODELS[name]
     params = weights(config)
@@ -216,8 +216,7 @@ def test_our_adapter_there_and_theirs_here(tmp_path: Path, gm: Any, name: str) -
     assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, drawn)
     assert_close(ours, their_logits(model, merged))
 
-    keys = iter(jax.random.split(jax.random.key(5), 500))
-    tuned = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(next(keys), leaf.shape), theirs)
+    tuned = random_like(theirs)
     gm.ckpts.save_params(tuned, tmp_path / "tuned", wait_until_finished=True)
     read, leaves = read_adapter(tmp_path / "tuned", config)
     assert_close(

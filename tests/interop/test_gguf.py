@@ -8,7 +8,6 @@ So logits agree as far as `NOISE` says, and answers to the last token.
 """
 
 import dataclasses
-import functools
 import importlib.resources
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +31,9 @@ llama_cpp = pytest.importorskip(
     "llama_cpp", reason="llama-cpp-python is not installed; make setup-llamacpp builds it"
 )
 
-# Largest difference of two logits, as a share of the largest logit.
-NOISE = {"float32": 2e-3, "float16": 4e-3, "bfloat16": 2e-2, "q8_0": 4e-2, "q4_0": 4e-2}
-LENGTH = 64
+# The usual difference of two logits, as a share of the usual logit (root mean squares).
+NOISE = {"float32": 1e-3, "float16": 2e-3, "bfloat16": 2e-2, "q8_0": 6e-2, "q4_0": 6e-2}
+LENGTH = 40
 PROMPT = "def mean(values):\n    return"
 
 SIZES: dict[str, Any] = {
@@ -50,7 +49,8 @@ GEMMA3: dict[str, Any] = {
     "qk_norm": True, "rope_theta": 1e6,
 }  # fmt: skip
 CONFIGS = {
-    "gemma": GemmaConfig(num_layers=3, **SIZES),
+    # More rows than pieces, as Gemma 3 with vision has.
+    "gemma": GemmaConfig(num_layers=3, **{**SIZES, "vocab_size": 4160}),
     "gemma scaled": GemmaConfig(num_layers=2, **SIZES, rope_theta=5e3, rope_scale=4.0),
     "gemma2": GemmaConfig(num_layers=4, **SIZES, **GEMMA2),
     "gemma3": GemmaConfig(num_layers=7, **SIZES, **GEMMA3),
@@ -100,7 +100,6 @@ def tokenizer(nano: Loaded) -> Tokenizer:
     return nano.tokenizer
 
 
-@functools.partial(jax.jit, static_argnames="config")
 def _logits(params: Params, config: GemmaConfig, tokens: jax.Array) -> jax.Array:
     segments = jnp.ones_like(tokens)
     states = transformer.hidden(
@@ -109,10 +108,15 @@ def _logits(params: Params, config: GemmaConfig, tokens: jax.Array) -> jax.Array
     return transformer.logits(params, config, states)[0]
 
 
+_compiled = jax.jit(_logits, static_argnames="config")
+
+
 def our_logits(params: Params, config: GemmaConfig, ids: list[int]) -> np.ndarray:
     """Float32 logits [T, V]; what is behind the text cannot be seen by it."""
     tokens = jnp.zeros((1, LENGTH), jnp.int32).at[0, : len(ids)].set(jnp.asarray(ids))
-    return np.asarray(_logits(params, config, tokens))[: len(ids)]
+    # So many layers take longer to compile than to run.
+    run = _compiled if config.num_layers < 10 else _logits
+    return np.asarray(run(params, config, tokens))[: len(ids)]
 
 
 def our_answer(params: Params, config: GemmaConfig, ids: list[int]) -> list[int]:
@@ -129,7 +133,7 @@ class Theirs:
     def __init__(self, path: Path, **settings: Any) -> None:
         kind = llama_cpp.GGML_TYPE_F32
         self.model = llama_cpp.Llama(
-            str(path), n_ctx=2 * LENGTH, n_batch=2 * LENGTH, n_threads=2, n_gpu_layers=0,
+            str(path), n_ctx=2 * LENGTH, n_batch=2 * LENGTH, n_threads=1, n_gpu_layers=0,
             logits_all=True, verbose=False, type_k=kind, type_v=kind, **settings,
         )  # fmt: skip
 
@@ -166,9 +170,13 @@ def theirs() -> Iterator[Any]:
         one.model.close()
 
 
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
 def assert_close(ours: np.ndarray, others: np.ndarray, noise: float) -> None:
     assert ours.shape == others.shape
-    assert np.abs(ours - others).max() <= noise * np.abs(ours).max()
+    assert rms(ours - others) <= noise * rms(ours)
 
 
 @pytest.mark.parametrize("dtype", NOISE)
@@ -188,9 +196,9 @@ def test_random_models(
     # A random model is undecided now and then: their choice is ours, or as good but for noise.
     best = ours[len(ids) - 1 : -1].max(1)
     chosen = ours[np.arange(len(ids) - 1, LENGTH - 1), answer[len(ids) :]]
-    assert (best - chosen).max() <= 2 * NOISE[dtype] * np.abs(ours).max()
+    assert (best - chosen).max() <= 2 * NOISE[dtype] * rms(ours)
     assert (best == chosen).mean() > 0.9
-    if dtype == "float32":
+    if dtype in ("float32", "float16"):
         assert answer == our_answer(loaded.params, config, ids)
 
 
@@ -208,7 +216,7 @@ def test_the_scale_of_queries_follows_the_number_of_layers(
     assert_close(our_logits(params, config, ids), expected, 4e-3)
     usual = dataclasses.replace(config, query_scale=config.head_dim**-0.5)
     with pytest.raises(AssertionError):
-        assert_close(our_logits(params, usual, ids), expected, 2e-2)
+        assert_close(our_logits(params, usual, ids), expected, 0.1)
 
 
 @pytest.mark.parametrize("dtype", NOISE)
@@ -254,10 +262,10 @@ def test_the_vocabulary(tmp_path: Path, nano: Loaded, tokenizer: Tokenizer, thei
 
 # What their quantiser makes, the types in the file besides F32, and how far weights may move.
 QUANTISED = {
-    "Q8_0": ({"Q8_0"}, 0.01), "Q6_K": ({"Q6_K", "Q8_0"}, 0.03), "Q5_K_M": ({"Q5_K", "Q6_K"}, 0.06),
-    "Q4_K_M": ({"Q4_K", "Q6_K"}, 0.12), "Q4_K_S": ({"Q4_K", "Q5_K", "Q6_K"}, 0.12),
-    "Q5_0": ({"Q5_0", "Q6_K"}, 0.07), "Q5_1": ({"Q5_1", "Q6_K"}, 0.06),
-    "Q4_0": ({"Q4_0", "Q6_K"}, 0.14), "Q4_1": ({"Q4_1", "Q6_K"}, 0.12),
+    "Q8_0": ({"Q8_0"}, 0.01), "Q6_K": ({"Q6_K"}, 0.03), "Q5_K_M": ({"Q5_K", "Q6_K"}, 0.05),
+    "Q4_K_M": ({"Q4_K", "Q6_K"}, 0.1), "Q4_K_S": ({"Q4_K", "Q5_K", "Q6_K"}, 0.1),
+    "Q5_0": ({"Q5_0", "Q6_K"}, 0.06), "Q5_1": ({"Q5_1", "Q6_K"}, 0.05),
+    "Q4_0": ({"Q4_0", "Q6_K"}, 0.12), "Q4_1": ({"Q4_1", "Q6_K"}, 0.1),
 }  # fmt: skip
 
 
@@ -272,7 +280,7 @@ def test_files_of_their_quantiser(
     save_checkpoint(tmp_path / "model.gguf", config, params, tokenizer, "gguf")
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
-    settings.nthread = 2
+    settings.nthread = 1
     path = tmp_path / "quantised.gguf"
     files = (str(tmp_path / "model.gguf").encode(), str(path).encode())
     assert llama_cpp.llama_model_quantize(*files, settings) == 0

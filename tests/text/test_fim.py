@@ -1,11 +1,11 @@
-"""Fill-in-the-middle prompts, their budget, their stops, and cutting the middle."""
+"""Fill-in-the-middle prompts, their budget, their stops."""
 
 import random
 
 import pytest
 
 from gemkit.errors import TokenizerError, UsageError
-from gemkit.text.fim import fim_ids, fim_stop_ids, trim_middle
+from gemkit.text.fim import fim_ids, fim_stop_ids
 
 BEFORE, MIDDLE, AFTER, SEPARATOR = 67, 68, 69, 70
 
@@ -77,6 +77,26 @@ def test_context_goes_first_and_the_last_file_stays_longest(codegemma):
     assert parts(codegemma, least) == ["", "x", "y"]
 
 
+def test_a_context_file_that_does_not_fit_keeps_its_first_lines(codegemma):
+    lines = [f"value = {n}\n" for n in range(50)]
+    context = {"a.py": "never = 1\n", "b.py": "".join(lines), "c.py": "last = 1\n"}
+    for budget in range(40, 200, 7):
+        ids = fim_ids(codegemma, "x", "y", context, budget=budget)
+        head = parts(codegemma, ids)[0]
+        assert head.startswith("b.py\n") and head.endswith("c.py\nlast = 1\n")
+        cut = head.removeprefix("b.py\n").removesuffix("c.py\nlast = 1\n")
+        assert "".join(lines).startswith(cut) and cut.endswith("\n")
+        assert budget - 9 < len(ids) <= budget
+        assert ids.count(SEPARATOR) == 2
+
+
+def test_a_file_name_alone_is_no_context(codegemma):
+    context = {"a.py": "first = second = third = 1\n"}
+    name = len(codegemma.encode("a.py\n"))
+    assert parts(codegemma, fim_ids(codegemma, "x", "y", context, budget=name + 9))[0] == ""
+    assert parts(codegemma, fim_ids(codegemma, "x", "y", {"a.py": ""}, budget=99))[0] == "a.py\n"
+
+
 def test_cuts_are_at_line_starts(codegemma):
     lines = [f"value = {n}\n" for n in range(50)]
     prefix, suffix = "".join(lines) + "value", " = 1\n" + "".join(lines)
@@ -122,40 +142,16 @@ def test_an_unknown_order(codegemma):
 
 
 def test_stops(codegemma):
-    assert set(fim_stop_ids(codegemma)) == {1, BEFORE, MIDDLE, AFTER, SEPARATOR}
+    end_of_turn = codegemma.token_to_id("<end_of_turn>")
+    assert set(fim_stop_ids(codegemma)) == {1, BEFORE, MIDDLE, AFTER, SEPARATOR, end_of_turn}
+
+
+def test_stops_of_a_vocabulary_without_turns(train):
+    tokenizer = train(["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|file_separator|>"])
+    assert set(fim_stop_ids(tokenizer)) == {1, 4, 5, 6, 7}
 
 
 def test_a_model_without_the_tokens(gemma3):
     for call in (lambda: fim_ids(gemma3, "a", "b"), lambda: fim_stop_ids(gemma3)):
         with pytest.raises(TokenizerError, match="no <|fim_prefix|>.*CodeGemma"):
             call()
-
-
-RETURN = "\n    return total\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "suffix", "kept"),
-    [
-        # Whole lines of the suffix.
-        ("total += x\n    return total\n", RETURN, "total += x"),
-        ("total += x\n\n    return total\n\n\nprint(1)", RETURN, "total += x"),
-        ("total += x\n    return total", RETURN, "total += x"),
-        ("    x = 1\n    return total\n", "    return total\n", "    x = 1\n"),
-        # The line's own rest, when the cursor stands inside it.
-        ("i in range(3):", " in range(3):\n    pass\n", "i"),
-        ("x)\n    return y\n", ")\n    return y\n", "x"),
-        # Not repetitions.
-        ("total += x", RETURN, "total += x"),
-        ("total += x\n    return total + 1\n", RETURN, "total += x\n    return total + 1\n"),
-        ("if x:\n        return total\n", RETURN, "if x:\n        return total\n"),
-        ("subtotal", "total", "subtotal"),
-        ("f(\n    a,\n)\n", "\n)\n", "f(\n    a,\n)\n"),
-        ("f(x)", ")\n", "f(x)"),
-        ("anything\n", "", "anything\n"),
-        ("anything\n", "\n \n", "anything\n"),
-        ("", RETURN, ""),
-    ],
-)
-def test_the_middle_ends_where_the_suffix_begins(text, suffix, kept):
-    assert trim_middle(text, suffix) == kept

@@ -1,11 +1,13 @@
 """Stop strings across tokens: found whatever the pieces, never partly shown."""
 
 import itertools
+import random
 from collections.abc import Sequence
 
 import pytest
 
 from gemkit.text.stops import StopText
+from gemkit.text.tokenizer import Tokenizer
 
 
 class Pieces:
@@ -39,6 +41,14 @@ def shown(pieces: Sequence[str], stops: Sequence[str], last: str = "") -> tuple[
         (["ab", "ab", "c"], ["abc"], ["", "ab", "", ""], True),
         (["aab", "aac"], ["aabaac", "b"], ["aa", "", ""], True),
         (["a", "b", "never"], ["b"], ["a", "", "", ""], True),
+        (["one", " two"], [" "], ["one", "", ""], True),
+        ([" one"], [" "], ["", ""], True),
+        (["one", "\u00a0two", "\n"], [" "], ["one", "\u00a0two", "\n", ""], False),
+        (["one ", " ", "two"], ["  "], ["one", "", "", ""], True),
+        (["one ", "two"], ["  "], ["one", " two", ""], False),
+        (["abc"], ["abc", "b"], ["a", ""], True),
+        (["ab", "c"], ["abc", "b"], ["a", "", ""], True),
+        (["abc"], ["bc", "abc", "c"], ["", ""], True),
     ],
 )
 def test_what_is_shown(
@@ -59,3 +69,40 @@ def test_any_cut_of_a_text_shows_the_same() -> None:
         bounds = itertools.pairwise([0, *ends, len(text)])
         pieces, stopped = shown([text[a:b] for a, b in bounds], stops)
         assert ("".join(pieces), stopped) == ("abc", True)
+
+
+def ended(text: str, stops: Sequence[str]) -> str:
+    """`text` read character by character until a stop string is complete."""
+    for length in range(1, len(text) + 1):
+        found = [stop for stop in stops if text[:length].endswith(stop)]
+        if found:
+            return text[: length - max(map(len, found))]
+    return text
+
+
+def test_random_texts_and_cuts() -> None:
+    """What is shown only ever grows towards the text before the stop."""
+    draw = random.Random(1)
+    stopped_early = 0
+    for _ in range(3000):
+        text = "".join(draw.choices("ab ", k=draw.randrange(12)))
+        stops = ["".join(draw.choices("ab ", k=draw.randint(1, 4))) for _ in range(3)]
+        cuts = sorted(draw.sample(range(len(text) + 1), k=min(3, len(text))))
+        bounds = itertools.pairwise([0, *cuts, len(text)])
+        pieces, stopped = shown([text[a:b] for a, b in bounds], stops)
+        expected = ended(text, stops)
+        assert "".join(pieces) == expected
+        assert stopped == (expected != text)
+        stopped_early += stopped
+    assert 500 < stopped_early < 2900
+
+
+@pytest.mark.parametrize("stop", [" ", "\n\n", "맛있", "<end_of_turn>", "😀", "요."])
+def test_stops_in_the_tokens_of_a_vocabulary(stop: str, codegemma: Tokenizer) -> None:
+    """Spaces belong to words, some characters take several tokens, others a part of one."""
+    text = "음식이 따뜻하고 맛있어요.\n\nEND <end_of_turn> 😀 다시"
+    tokens = codegemma.encode(text)
+    stream = StopText(codegemma.stream(), [stop])
+    pieces = [stream.push(token) for token in tokens]
+    assert stream.stopped and stream.flush() == ""
+    assert "".join(pieces) == text[: text.index(stop)]

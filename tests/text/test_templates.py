@@ -5,14 +5,21 @@ import doctest
 import pytest
 
 from gemkit.errors import UsageError
-from gemkit.text import fim, templates
-from gemkit.text.templates import TEMPLATES, Template
+from gemkit.text import source_file, templates, transcript
+from gemkit.text.templates import TEMPLATES, Template, explain_prompt
 
 RENDERED = {
     "instruct": "Instruction:\n<instruction>\n\nResponse:\n",
     "instruct_context": "Instruction:\n<instruction>\n\nContext:\n<context>\n\nResponse:\n",
     "translate": "Translate this into French:\n<source>\n",
     "classify": "<text>\nLabel:\n",
+    "explain": (
+        "Explain this code to a beginner. Answer in English, as Markdown with\n"
+        "- a title that says what the code does,\n"
+        "- what happens step by step, each step with the lines it is about,\n"
+        "- the output to expect when it runs, in a code block.\n\n"
+        "```\n<code>\n```\n"
+    ),
     "classify_labels": "Classify the text as one of: <labels>.\n\nText:\n<text>\n\nLabel:\n",
 }
 
@@ -57,7 +64,13 @@ def test_only_plain_names_are_fields(text):
         Template(text)
 
 
-@pytest.mark.parametrize("module", [templates, fim])
+def test_code_cannot_end_its_own_fence():
+    code = 'print("""\n```\n````\n""")\n'
+    assert explain_prompt(code, "한국어").endswith(f"`````\n{code}`````\n")
+    assert "Answer in 한국어," in explain_prompt(code, "한국어")
+
+
+@pytest.mark.parametrize("module", [templates, source_file, transcript])
 def test_examples_in_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gemkit.adapt.lora import Adapter, Lora, fitted
+from gemkit.adapt.lora import Adapter, Lora, attach, fitted
 from gemkit.atomic import new_file, new_folder
-from gemkit.checkpoint import peft
+from gemkit.checkpoint import parity, peft
 from gemkit.errors import CheckpointError, ConfigError, UsageError
 from gemkit.model.config import GemmaConfig
+from gemkit.model.weights import Params, flatten
 
 
 class Row(NamedTuple):
@@ -198,8 +199,8 @@ def write_adapter(
       ConfigError: what the format cannot say at all.
       UsageError: no such format, or not exact and not `approximate`.
     """
-    notes, parity = _write(path, format, config, lora, adapter, approximate, base, base_hash)
-    return (*notes, str(parity))
+    notes, proof = _write(path, format, config, lora, adapter, approximate, base, base_hash)
+    return (*notes, str(proof))
 
 
 def convert_adapter(
@@ -214,10 +215,10 @@ def convert_adapter(
     _check_place(target, _format_row(format))
     found = recognise(source)
     lora, adapter = _read(found, source, config, base_hash or None)
-    notes, parity = _write(target, format, config, lora, adapter, approximate, base, base_hash)
+    notes, proof = _write(target, format, config, lora, adapter, approximate, base, base_hash)
     count = sum(leaf.size for pair in adapter.values() for leaf in pair.values())
     return AdapterConversion(
-        FORMATS[found].title, FORMATS[format].title, len(adapter), count, notes, parity
+        FORMATS[found].title, FORMATS[format].title, len(adapter), count, notes, proof
     )
 
 
@@ -237,13 +238,13 @@ def _write(
         else:
             notes = _write_plain(unfinished, format, config, lora, adapter, approximate, base_hash)
         back = _read(format, unfinished, config, None)
-        parity = compare((lora, adapter), back)
-        if parity.relative > _ROUNDING and not approximate:
+        proof = compare((lora, adapter), back)
+        if proof.relative > _ROUNDING and not approximate:
             raise CheckpointError(
-                f"what was written is another adapter: {parity}", "the same update matrices",
+                f"what was written is another adapter: {proof}", "the same update matrices",
                 "nothing was kept; please report this",
             )  # fmt: skip
-    return tuple(notes), parity
+    return tuple(notes), proof
 
 
 def _format_row(format: str) -> Row:
@@ -256,7 +257,8 @@ def _check_place(path: Path, row: Row) -> None:
     todo = "name another or delete it yourself"
     if row.suffix:
         if not path.name.endswith(row.suffix):
-            raise UsageError(f"{path} does not end in {row.suffix}", f"so for a {row.title}")
+            wanted = f"one that ends in {row.suffix}"
+            raise UsageError(f"{path} is no name for a {row.title}", wanted)
         if path.exists() or path.is_symlink():
             raise CheckpointError(f"{path} exists", f"a new {row.title}", todo)
     elif path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
@@ -317,6 +319,17 @@ def compare(first: tuple[Lora, Adapter], second: tuple[Lora, Adapter]) -> Update
             difference = max(difference, float(np.abs(ours - theirs).max()))
             largest = max(largest, float(np.abs(ours).max()))
     return UpdateParity(difference, largest, len(paths))
+
+
+def compare_logits(
+    config: GemmaConfig, params: Params, first: tuple[Lora, Adapter], second: tuple[Lora, Adapter]
+) -> parity.Parity:
+    """Logits on a probe of one base under two adapters."""
+    found = []
+    for lora, adapter in (first, second):
+        leaves = dict(flatten(attach(params, adapter, lora)))
+        found.append(parity.probe_logits(config, leaves.__getitem__))
+    return parity.compare(*found)
 
 
 def _pieces(

@@ -99,9 +99,8 @@ def _tensors(folder: Path) -> Tensors:
 def _gates_turned(paths: Mapping[str, str], arrays: Mapping[str, Array]) -> Callable[[Any], bool]:
     """Tells of the shape of gate and up whether it is (2, D, F) rather than (2, F, D)."""
     width = arrays[paths[EMBEDDING]].shape[-1:]
-    ends = {path.rpartition("/attn/")[2] or path for path in paths}
-    ends |= {path.rpartition("/")[0].rpartition("/")[2] for path in paths}
-    old = gates_by_width("post_attention_norm" in ends, "_query_norm" in ends, sum(width))
+    steps = {step for path in paths for step in path.split("/")}
+    old = gates_by_width("post_attention_norm" in steps, "_query_norm" in steps, sum(width))
 
     def turned(shape: tuple[int, ...]) -> bool:
         square = shape[1:2] == shape[2:] == width
@@ -113,6 +112,9 @@ def _gates_turned(paths: Mapping[str, str], arrays: Mapping[str, Array]) -> Call
 def _text_tree(folder: Path, arrays: Mapping[str, Array]) -> tuple[str, dict[str, str]]:
     """(prefix, path below the prefix → array's name) of the text model's tree."""
     paths = {name.replace(".", "/"): name for name in arrays}
+    if len(paths) < len(arrays):
+        lost = next(name for name in arrays if name not in paths.values())
+        raise CheckpointError(f"{folder} holds {lost} twice", "each tensor once")
     if any(_LORA.search(path) for path in paths):
         raise CheckpointError(
             f"{folder} holds the matrices of a LoRA adapter", "a model's weights",

@@ -72,6 +72,10 @@ def opened(path: Path) -> Iterator[Source]:
             f"{header.path}: {_EMBEDDING} is {found}", f"rows of {config.hidden_size} numbers",
             "copy or download the file again",
         )  # fmt: skip
+    if len(pieces) > config.vocab_size:
+        raise CheckpointError(
+            f"{header.path} has {len(pieces)} pieces", f"at most vocab_size, {config.vocab_size}"
+        )
     if config.num_layers > len(header.tensors):
         raise CheckpointError(
             f"{header.path} holds {len(header.tensors)} tensors", f"{config.num_layers} layers"

@@ -51,7 +51,7 @@ CODES = {kind.name: code for code, kind in TYPES.items()}
 # A block's scale is a float16: the largest magnitude divided by this.
 _STEPS = {"Q8_0": 127, "Q4_0": 8}
 
-_CHUNK = 2**20  # numbers taken apart or put together at once
+_CHUNK = 2**18  # numbers taken apart or put together at once
 
 
 def dtype_of(kind: BlockType) -> np.dtype[Any]:
@@ -80,7 +80,10 @@ def decode(raw: np.ndarray, kind: BlockType, shape: tuple[int, ...]) -> np.ndarr
     def fill(part: slice) -> None:
         # A damaged scale is infinite or no number; then so are the values.
         with np.errstate(all="ignore"):
-            flat[part] = quants.dequantize(blocks[part], code)
+            # In one row: the library would take only a few at a time.
+            flat[part] = quants.dequantize(blocks[part].reshape(1, -1), code).reshape(
+                -1, kind.values
+            )
 
     _by_parts(fill, len(blocks), kind)
     return out
@@ -111,7 +114,7 @@ def encode(values: np.ndarray, kind: BlockType) -> np.ndarray:
                 f"numbers up to {limit:g}, the largest that {kind.name} holds",
                 "store it as float32",
             )  # fmt: skip
-        out[part] = quants.quantize(chunk, code)
+        out[part] = quants.quantize(chunk.reshape(1, -1), code).reshape(-1, kind.nbytes)
 
     _by_parts(fill, len(rows), kind)
     return out.reshape(-1)

@@ -46,7 +46,8 @@ _IDS = {
     "tokenizer.ggml.fim_mid_token_id": "<|fim_middle|>",
     "tokenizer.ggml.fim_sep_token_id": "<|file_separator|>",
 }
-_CONTROLS = ("<bos>", "<eos>", "<pad>")
+# The converter calls all of these control pieces where tokenizer_config.json lists them.
+_NAMED = {"<bos>": _CONTROL, "<eos>": _CONTROL, "<pad>": _CONTROL, "<unk>": _UNKNOWN}
 
 
 def read_tokenizer(header: Header) -> Tokenizer:
@@ -62,16 +63,9 @@ def read_tokenizer(header: Header) -> Tokenizer:
             "take a file converted from a folder with tokenizer.model",
         )  # fmt: skip
     pieces = vocabulary(header)
-    scores, types = header.numbers(_SCORES), header.numbers(_TYPES)
-    for key, found in ((_SCORES, scores), (_TYPES, types)):
-        if found is None or len(found) < len(pieces):
-            count = 0 if found is None else len(found)
-            raise TokenizerError(
-                f"{where}: {key} has {count} entries", f"{len(pieces)}, as {TOKENS}"
-            )
-    assert scores is not None and types is not None
-    table = list(zip(pieces, scores.astype(float).tolist(), types.tolist(), strict=False))
-    spelt = [_as_sentencepiece(*entry) for entry in table[: len(pieces)]]
+    scores, types = (_column(header, key, len(pieces)) for key in (_SCORES, _TYPES))
+    table = zip(pieces, scores.tolist(), types.tolist(), strict=True)
+    spelt = [_as_sentencepiece(*entry) for entry in table]
     kinds = {piece: code for piece, _, code in spelt}
     _check(where, spelt, kinds)
     proto = model_proto(
@@ -81,16 +75,40 @@ def read_tokenizer(header: Header) -> Tokenizer:
     return Tokenizer.from_bytes(proto, f"the vocabulary of {where}")
 
 
+def _column(header: Header, key: str, count: int) -> np.ndarray:
+    """Scores as float32, or types from 1 to 6: one for each piece."""
+    found = header.numbers(key)
+    length = 0 if found is None else len(found)
+    if found is None or length < count:
+        raise TokenizerError(
+            f"{header.path}: {key} has {length} entries", f"{count}, as {TOKENS}"
+        )
+    found = found[:count]
+    if key == _SCORES:
+        with np.errstate(all="ignore"):
+            found = found.astype(np.float32)
+        fits = np.isfinite(found)
+    else:
+        fits = (found >= _NORMAL) & (found <= _BYTE)
+        found = found.astype(np.int32) if fits.all() else found
+    if not fits.all():
+        raise TokenizerError(
+            f"{header.path}: {key} holds {found[~fits][0]}",
+            "numbers" if key == _SCORES else f"types from {_NORMAL} to {_BYTE}",
+        )  # fmt: skip
+    return found
+
+
 def vocabulary(header: Header) -> list[str]:
     """The pieces without those that only fill up the table; empty where there is none."""
     pieces = header.strings(TOKENS) or []
     if len(pieces) > SIZE_LIMITS["vocab_size"]:
         raise TokenizerError(f"{header.path} has {len(pieces)} pieces", "a Gemma vocabulary")
-    known = set(pieces[: -_MAX_PADDING or None])
+    tail = Counter(pieces[-_MAX_PADDING:])
+    known = set(pieces[:-_MAX_PADDING])
     used = len(pieces)
-    while used > max(len(pieces) - _MAX_PADDING, 0):
-        piece = pieces[used - 1]
-        if not _PADDING.fullmatch(piece) and piece not in known:
+    for piece in reversed(pieces[-_MAX_PADDING:]):
+        if not _PADDING.fullmatch(piece) and piece not in known and tail[piece] == 1:
             break
         used -= 1
     return pieces[:used]
@@ -98,12 +116,14 @@ def vocabulary(header: Header) -> list[str]:
 
 def _as_sentencepiece(piece: str, score: float, code: int) -> tuple[str, float, int]:
     """Piece, score and type as they were in the SentencePiece model."""
+    if piece in _NAMED:
+        return piece, 0.0, _NAMED[piece]
     if code in (_UNKNOWN, _UNUSED):
         return piece, score, code
-    if piece in _CONTROLS:
-        return piece, 0.0, _CONTROL
     if _BYTE_PIECE.fullmatch(piece):
         return piece, 0.0, _BYTE
+    if code == _BYTE:
+        return piece, score, _NORMAL
     # Learnt pieces score minus their rank. The first of them has rank 0 and two characters.
     first = len(piece) == 2 and not piece.isspace() and piece != 2 * _SPACE
     if code == _NORMAL and (score != 0.0 or first):
@@ -115,13 +135,11 @@ def _check(where: str, spelt: list[tuple[str, float, int]], kinds: dict[str, int
     if len(kinds) < len(spelt):
         ((twice, _),) = Counter(piece for piece, _, _ in spelt).most_common(1)
         raise TokenizerError(f"{where} has the piece {twice[:80]!r} twice", "each piece once")
-    for piece, score, code in spelt:
+    for piece, _, code in spelt:
         if not 0 < len(piece) <= _MAX_PIECE or "\0" in piece and code != _NORMAL:
             raise TokenizerError(
                 f"{where} has the piece {piece[:80]!r}", f"1 to {_MAX_PIECE} characters"
             )
-        if not np.isfinite(score):
-            raise TokenizerError(f"{where} has the score {score} for {piece!r}", "a number")
     if list(kinds.values()).count(_UNKNOWN) != 1 or not {"<bos>", "<eos>"} <= kinds.keys():
         raise TokenizerError(
             f"{where} lacks <bos>, <eos> or a single unknown piece", "a Gemma vocabulary"

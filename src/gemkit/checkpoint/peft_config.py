@@ -5,6 +5,7 @@ Names and patterns follow peft `tuners/tuners_utils.py` (`check_target_module_ex
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -39,7 +40,10 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal", "mica"),
 }
 _USUAL = ["q_proj", "v_proj"]
-_MAX_NAMES, _MAX_CHARACTERS = 5000, 2**19
+_MAX_RANK, _MAX_ALPHA = 2**20, 1e30
+_MAX_NAMES, _MAX_CHARACTERS = 2000, 2**17
+# A name, or its end, in which dots stand for any character.
+_SIMPLE = re.compile(r"\^?[\w.]{0,300}")
 _INDEX = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
@@ -67,7 +71,8 @@ class PeftConfig:
         """Rank of each module."""
         found = self._patterned("rank_pattern", names)
         for name, rank in found.items():
-            if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+            whole = isinstance(rank, int) and not isinstance(rank, bool)
+            if not whole or not 1 <= rank <= _MAX_RANK:
                 raise self._error("rank_pattern", f"a positive whole number for {name}")
         return [found.get(name, self.rank) for name in names]
 
@@ -75,7 +80,8 @@ class PeftConfig:
         """alpha of each module."""
         found = self._patterned("alpha_pattern", names)
         for name, alpha in found.items():
-            if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0:
+            number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+            if not number or not 0 < alpha <= _MAX_ALPHA:
                 raise self._error("alpha_pattern", f"a number above 0 for {name}")
         return [float(found.get(name, self.alpha)) for name in names]
 
@@ -95,18 +101,18 @@ class PeftConfig:
             chosen -= self._chosen("exclude_modules", excluded, names)
         return [name for name in names if name in chosen]
 
-    def _layers(self, layers: Any) -> list[int]:
+    def _layers(self, layers: Any) -> set[int]:
         numbers = layers if isinstance(layers, list) else [layers]
         if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
             raise self._error("layers_to_transform", "numbers of layers")
         pattern = self.values.get("layers_pattern")
         if pattern and "layers" not in (pattern if isinstance(pattern, list) else [pattern]):
             raise self._error("layers_pattern", "'layers', as Gemma calls them")
-        return numbers
+        return set(numbers)
 
     def _chosen(self, key: str, wanted: Any, names: Sequence[str]) -> set[str]:
         if isinstance(wanted, str):
-            return set(self._matching(key, f"^(?:{wanted})$", names))
+            return self._matching(key, wanted, "", names)
         if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
             raise self._error(key, "a list of names or a regular expression")
         ends = set(wanted)
@@ -120,26 +126,48 @@ class PeftConfig:
             raise self._error(key, f"patterns of at most {_MAX_CHARACTERS} characters")
         found: dict[str, Any] = {}
         for pattern, value in patterns.items():
-            for name in self._matching(key, rf"^(?:.*\.)?(?:{pattern})$", names):
-                found.setdefault(name, value)
-        return found
+            matched = self._matching(key, pattern, r"(?:.*\.)?", names)
+            found |= {name: value for name in matched - found.keys()}
+        return {name: found[name] for name in names if name in found}
 
-    def _matching(self, key: str, pattern: str, names: Sequence[str]) -> list[str]:
-        # RE2 takes time in proportion to the names; Python's engine can be made to take for ever.
-        import pyarrow
-        import pyarrow.compute
-
+    def _matching(self, key: str, pattern: str, before: str, names: Sequence[str]) -> set[str]:
         try:
-            if len(pattern) > _MAX_CHARACTERS:
-                raise pyarrow.ArrowInvalid("too long")
-            matched = pyarrow.compute.match_substring_regex(pyarrow.array(names), pattern)
-        except (pyarrow.ArrowInvalid, UnicodeError) as error:
-            reason = str(error).removeprefix("Invalid regular expression: ")
-            raise self._error(key, f"a regular expression of RE2 ({reason[:80]})") from None
-        return [name for name, yes in zip(names, matched.to_pylist(), strict=True) if yes]
+            return _matching(pattern, before, names)
+        except ValueError as error:
+            raise self._error(key, f"a regular expression of RE2 ({str(error)[:80]})") from None
 
     def _error(self, key: str, expected: str, todo: str = "") -> ConfigError:
         return Settings(self.values, self.where).error(key, expected, todo)
+
+
+def _matching(pattern: str, before: str, names: Sequence[str]) -> set[str]:
+    """The names that a regular expression describes whole, behind what `before` describes.
+
+    Python's engine can be made to take for ever, so it gets only what repeats nothing; the rest
+    is for RE2, which takes time in proportion to the names and lives in duckdb.
+    """
+    if len(pattern) > _MAX_CHARACTERS:
+        raise ValueError("too long")
+    whole = f"^{before}(?:{pattern})$"
+    if _SIMPLE.fullmatch(pattern):
+        return set(filter(re.compile(whole).search, names))
+    import duckdb
+
+    query = "SELECT name FROM (SELECT unnest($1) AS name) WHERE regexp_matches(name, $2)"
+    try:
+        return {name for (name,) in _database().cursor().execute(query, [names, whole]).fetchall()}
+    except duckdb.Error as error:
+        raise ValueError(str(error).removeprefix("Invalid Input Error: ")) from None
+
+
+@functools.cache
+def _database() -> Any:
+    import duckdb
+
+    return duckdb.connect(":memory:", config={
+        "threads": "1", "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    })  # fmt: skip
 
 
 def _ends(name: str) -> Iterable[str]:
@@ -174,7 +202,7 @@ def read_config(path: Path) -> PeftConfig:
         raise settings.error("lora_dropout", "a share from 0 up to below 1")
     settings.flag("fan_in_fan_out", False)  # of no effect: none of Gemma's layers is stored so
     return PeftConfig(
-        str(path), settings.integer("r", 2**20), settings.number("lora_alpha"), float(dropout),
+        str(path), settings.integer("r", _MAX_RANK), settings.number("lora_alpha"), float(dropout),
         settings.flag("use_rslora", False), settings.flag("use_dora", False), values, known,
     )  # fmt: skip
 
@@ -191,7 +219,7 @@ def check_base(config: PeftConfig, base_hash: str | None) -> None:
         raise CheckpointError(
             f"the adapter of {config.where} was trained on a base with hash {known[:12]}, "
             f"this model has {base_hash[:12]}",
-            "the base it was trained on", f"load {name}",
+            "the base it was trained on", f"load {name} in the dtype it had then",
         )  # fmt: skip
 
 

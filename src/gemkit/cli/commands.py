@@ -1,4 +1,4 @@
-"""Commands about models themselves: models, info, merge."""
+"""Commands about models themselves: models, info."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gemkit.cli.options import DTYPE, JSON, MODEL, Command, as_json, pieces, present, remark
+from gemkit.cli.options import JSON, MODEL, Command, as_json, pieces, present
 
 if TYPE_CHECKING:
     from gemkit.adapt.lora import Lora
@@ -167,22 +167,3 @@ def keras_adapter_count(config: "GemmaConfig", rank: int) -> int:
     """
     heads = config.num_heads + config.num_kv_heads
     return config.num_layers * rank * (heads * config.hidden_size + 2 * config.head_dim)
-
-
-@click.command(cls=Command)
-@click.argument("run")
-@click.argument("dst", type=click.Path(path_type=Path))
-@click.option("--to", "format", help="Format: hf, a Hugging Face folder (default).")
-@DTYPE
-def merge(run: str, dst: Path, format: str | None, dtype: str | None) -> None:
-    """Write a RUN as one model.
-
-    DST becomes a folder that holds the base model with the adapter merged into its weights.
-    """
-    from gemkit.loading import load
-
-    lm = load(run, **present(dtype=dtype))
-    lm.save(dst, **present(format=format))
-    remark(f"{dst} holds {run} as one model; try: gemkit info {dst}")
-
-

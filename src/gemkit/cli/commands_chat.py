@@ -1,122 +1,209 @@
 """`gemkit chat`: turns at the terminal."""
 
 import contextlib
+import json
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gemkit.cli.commands_text import visible
 from gemkit.cli.options import DTYPE, LIMITS, MODEL, SAMPLING, STOP, Command, present, remark
-from gemkit.errors import GemkitError
+from gemkit.errors import DataError, GemkitError, UsageError
 
 if TYPE_CHECKING:
     from gemkit.language_model import LanguageModel
 
-HELP = "/reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
+HINT = "/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves"
 ANSWER_SHARE = 4
 """A quarter of the context is kept for the answer."""
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 
 @click.command(cls=Command)
 @MODEL
+@click.option("--system", metavar="TEXT", help="What the model is told before your first words.")
 @LIMITS
 @SAMPLING
 @STOP
 @DTYPE
-def chat(model: str, dtype: str | None, **settings: Any) -> None:
-    """Talk with a model, turn by turn."""
+def chat(model: str, system: str | None, dtype: str | None, **settings: Any) -> None:
+    """Talk with a model, turn by turn.
+
+    Turns that no longer fit into the context are forgotten, the oldest first; the --system text
+    stays.
+    """
     from gemkit.loading import load
-    from gemkit.text.chat import chat_ids
 
     lm = load(model, **present(dtype=dtype))
+    conversation = Conversation(lm, system, present(**settings))
     # A vocabulary without turns is an error now, not after the first question.
-    chat_ids(lm.tokenizer, [{"role": "user", "content": ""}])
+    conversation.check([{"role": "user", "content": ""}])
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() then edits lines and knows earlier ones
-    remark(HELP)
-    converse(Conversation(lm, present(**settings)), _ask)
+    remark(HINT)
+    converse(conversation, _ask)
 
 
 def _ask() -> str:
-    return input("> " if sys.stdin.isatty() else "")
+    if sys.stdin.isatty():
+        return input("> ")
+    # Bytes, so that a line that is no text does not spoil those after it.
+    line = sys.stdin.buffer.readline()
+    if not line:
+        raise EOFError
+    return line.decode("utf-8")
 
 
 def converse(conversation: "Conversation", ask: Callable[[], str]) -> None:
     """Asks and answers until the input ends."""
     while True:
         try:
-            question = ask().strip()
+            said = ask().strip()
+            if said == "/quit":
+                return
+            if said.startswith("/"):
+                obey(conversation, said)
+            elif said:
+                conversation.answer(said)
         except EOFError:
             if sys.stdin.isatty():
                 print()
             return
         except KeyboardInterrupt:
-            remark(f"\n{HELP}")
-            continue
-        if question == "/quit":
-            return
-        if question == "/reset":
-            conversation.messages.clear()
-            remark("the conversation is forgotten")
-        elif question.startswith("/"):
-            remark(f"no command {question.split()[0]}; {HELP}")
-        elif question:
-            conversation.answer(question)
+            remark(f"\n{HINT}")
+        except UnicodeDecodeError:
+            remark("gemkit: this line is not UTF-8; expected text in UTF-8")
+        except GemkitError as error:
+            remark(f"gemkit: {error}")
+
+
+def obey(conversation: "Conversation", said: str) -> None:
+    """Does what a line that begins with a slash says."""
+    name, _, argument = said.partition(" ")
+    if name not in COMMANDS:
+        raise UsageError(f"no command {name}", "one that /help lists")
+    wants, _, act = COMMANDS[name]
+    argument = argument.strip()
+    if bool(wants) != bool(argument):
+        raise UsageError(f"{said}", f"{name} {wants}".rstrip())
+    act(conversation, argument)
 
 
 class Conversation:
     """Turns so far.
 
     Attributes:
-      messages: user and assistant in turn.
+      messages: system text if there is one, then user and assistant in turn.
     """
 
-    def __init__(self, lm: "LanguageModel", settings: dict[str, Any]) -> None:
-        self.messages: Messages = []
-        self._lm, self._settings = lm, settings
+    def __init__(
+        self, lm: "LanguageModel", system: str | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self._system = [{"role": "system", "content": system}] if system else []
+        self.messages: Messages = list(self._system)
+        self._lm, self._settings = lm, settings or {}
 
     def answer(self, question: str) -> None:
         """Prints the answer as it comes; Ctrl-C ends it and keeps what there is."""
-        self.messages.append({"role": "user", "content": question})
-        try:
-            if forgotten := self._trim():
-                turns = "1 turn is" if forgotten == 1 else f"{forgotten} turns are"
-                remark(f"({turns} beyond the context and forgotten)")
-            said = self._say()
-        except GemkitError as error:
-            remark(f"gemkit: {error}")
-            said = ""
-        if said:
-            self.messages.append({"role": "assistant", "content": said})
-        else:
-            self.messages.pop()
-
-    def _say(self) -> str:
+        before = self.messages
+        self.messages = self._trimmed([*before, {"role": "user", "content": question}])
         said = ""
         try:
             for piece in self._lm.stream_chat(self.messages, **self._settings):
                 said += piece
                 print(visible(piece), end="", flush=True)
+            print()
         except KeyboardInterrupt:
             remark(" (stopped)")
-        else:
-            print()
-        return said
+        finally:
+            if said.strip():
+                self.messages = [*self.messages, {"role": "assistant", "content": said}]
+            else:
+                self.messages = before
 
-    def _trim(self) -> int:
-        """Drops the oldest turns, question with answer, that leave no room for an answer."""
+    def reset(self) -> None:
+        """Forgets what was said; the system text stays."""
+        self.messages = list(self._system)
+        remark("the conversation is forgotten")
+
+    def save(self, path: Path) -> None:
+        """Writes the messages as JSON, in one step, over an earlier conversation or nothing."""
+        from gemkit.atomic import write_bytes
+
+        if self.messages == self._system:
+            raise UsageError("nothing was said yet", "a conversation to save")
+        if path.is_file():
+            self._read(path)  # raises for a file that is something else
+        content = json.dumps(self.messages, ensure_ascii=False, indent=2) + "\n"
+        write_bytes(path, content.encode(), DataError)
+        remark(f"{_turns(self.messages)} saved in {path}")
+
+    def load(self, path: Path) -> None:
+        """Goes on from a saved conversation, its system text included."""
+        self.messages = self._read(path)
+        remark(f"{_turns(self.messages)} loaded from {path}")
+
+    def check(self, messages: Messages, finished: bool = False) -> None:
+        """Raises a UsageError for what makes no conversation."""
         from gemkit.text.chat import chat_ids
 
+        chat_ids(self._lm.tokenizer, messages, add_generation_prompt=not finished)
+
+    def _read(self, path: Path) -> Messages:
+        from gemkit.text.source_file import read_source
+
+        text = read_source(path).text
+        try:
+            messages = json.loads(text)
+        except ValueError:
+            raise DataError(f"{path} is not JSON", "a conversation that /save wrote") from None
+        try:
+            self.check(messages if isinstance(messages, list) else [messages], finished=True)
+        except UsageError as error:
+            raise DataError(f"{path}: {error.what}", error.expected) from None
+        if messages[-1]["role"] == "user":
+            raise DataError(f"{path} ends with a question", "an answer last")
+        return list(messages)
+
+    def _trimmed(self, messages: Messages) -> Messages:
+        from gemkit.text.history import recent_turns
+
         context = self._lm.config.max_positions
-        room = context - context // ANSWER_SHARE
-        dropped = 0
-        while len(self.messages) > 1:
-            if len(chat_ids(self._lm.tokenizer, self.messages)[0]) <= room:
-                break
-            del self.messages[:2]
-            dropped += 1
-        return dropped
+        kept = recent_turns(self._lm.tokenizer, messages, context - context // ANSWER_SHARE)
+        if forgotten := len(messages) - len(kept):
+            remark(f"({_turns(messages[:forgotten])} forgotten: beyond the context)")
+        return [dict(message) for message in kept]
+
+
+def _turns(messages: Messages) -> str:
+    count = sum(message["role"] == "user" for message in messages)
+    return f"{count} turn{'' if count == 1 else 's'}"
+
+
+def _path(given: str) -> Path:
+    if "\0" in given:
+        raise UsageError(f"the file is {given!r}", "a name")
+    return Path(os.path.expanduser(given))
+
+
+def _list(conversation: Conversation, _: str) -> None:
+    for name, (wants, does, _act) in COMMANDS.items():
+        remark(f"{f'{name} {wants}'.rstrip():<12} {does}")
+    remark(HINT.partition(", ")[2])
+
+
+Act = Callable[[Conversation, str], None]
+COMMANDS: dict[str, tuple[str, str, Act]] = {
+    "/reset": ("", "forgets the conversation", lambda talk, _: talk.reset()),
+    "/save": ("FILE", "writes it as JSON", lambda talk, file: talk.save(_path(file))),
+    "/load": ("FILE", "goes on from a file", lambda talk, file: talk.load(_path(file))),
+    "/help": ("", "lists the commands", _list),
+    "/quit": ("", "leaves", lambda *_: None),
+}
+"""Name → what it wants after it, what it does, and how; /quit is left to who asks."""

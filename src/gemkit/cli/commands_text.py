@@ -1,9 +1,8 @@
 """Commands that write text: generate, complete, choose."""
 
-import io
+import os
 import re
 import sys
-import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from gemkit.cli.options import (
     remark,
 )  # fmt: skip
 from gemkit.errors import DataError, UsageError
+from gemkit.text.source_file import plain, read_source, split_place
 
 # Control characters that a terminal would act upon; a model may write any.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
@@ -48,7 +48,7 @@ def generate(
     """
     from gemkit.loading import load
 
-    texts = [_standard_input() if text == "-" else text for text in prompts]
+    texts = [standard_input() if text == "-" else text for text in prompts]
     if list(prompts).count("-") > 1:
         raise UsageError("two prompts are -", "one, standard input can be read once")
     lm = load(model, **present(dtype=dtype))
@@ -82,7 +82,7 @@ def visible(text: str) -> str:
     return _CONTROL.sub("\ufffd", text) if sys.stdout.isatty() else text
 
 
-def _standard_input() -> str:
+def standard_input() -> str:
     """Standard input without the line end that `echo` and editors put last."""
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
@@ -97,9 +97,17 @@ def _standard_input() -> str:
 @click.option("--suffix", metavar="TEXT", help="Code after the gap.")
 @click.option(
     "--context", "files", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
-    help="Another file to look at; repeatable.",
+    help="Another file to look at, the most useful one last; repeatable.",
 )  # fmt: skip
 @click.option("--in-place", is_flag=True, help="Write the middle into the file.")
+@click.option(
+    "--lines", type=click.Choice(["auto", "one", "many"]),
+    help="How much: auto (default) is one where the line is begun, else many.",
+)  # fmt: skip
+@click.option(
+    "--order", type=click.Choice(["psm", "spm"]),
+    help="What the model reads first: psm the prefix (default), spm the suffix.",
+)  # fmt: skip
 @click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens of the middle.")
 @SAMPLING
 @STOP
@@ -119,18 +127,21 @@ def complete(
         raise UsageError(what, "FILE:LINE[:COL], or --prefix and --suffix")
     if in_place and place is None:
         raise UsageError("--in-place without a file", "FILE:LINE[:COL]")
-    source = None if place is None else Source.at(place)
-    before, after = (source.before, source.after) if source else (prefix or "", suffix or "")
-    context = {str(file): _plain_lines(_read_text(file)[0]) for file in files}
+    before, after, path = prefix or "", suffix or "", None
+    if place is not None:
+        file, line, column = split_place(place)
+        source = read_source(file)
+        offset = source.offset(line, column)
+        before, after, path = source.text[:offset], source.text[offset:], _shown(file)
+    context = {_shown(other): plain(read_source(other).text) for other in files}
     from gemkit.loading import load
 
     lm = load(model, **present(dtype=dtype))
     middle = lm.complete(
-        _plain_lines(before), _plain_lines(after), context=context or None,
-        path=str(source.path) if source else None, **present(**settings),
+        plain(before), plain(after), context=context or None, path=path, **present(**settings)
     )  # fmt: skip
-    if source and in_place:
-        source.insert(middle)
+    if in_place:
+        source.insert(offset, middle)
         remark(f"{source.path}: {len(middle)} characters added")
     if as_program:
         as_json({"middle": middle})
@@ -138,95 +149,44 @@ def complete(
         print(visible(middle), end="\n" if sys.stdout.isatty() else "")
 
 
-class Source:
-    """A file of code and a place in it.
+def _shown(path: Path) -> str:
+    """A file as models saw files named: by its place in the project, taken to be the folder here.
 
-    Attributes:
-      path: of the file.
-      before, after: its text around the place, line ends as they are.
+    >>> _shown(Path("src/a.py")), _shown(Path("/elsewhere/b.py"))
+    ('src/a.py', 'b.py')
     """
-
-    def __init__(self, path: Path, text: str, encoding: str, offset: int) -> None:
-        self.path, self._encoding = path, encoding
-        self.before, self.after = text[:offset], text[offset:]
-
-    @classmethod
-    def at(cls, place: str) -> "Source":
-        """Reads FILE:LINE[:COL].
-
-        Raises:
-          UsageError: another form, or a place the file has not.
-          DataError: a file that is not there or no text.
-        """
-        match = re.fullmatch(r"(.+?):(\d+)(?::(\d+))?", place, re.DOTALL)
-        if match is None:
-            raise UsageError(f"the place is {place!r}", "FILE:LINE or FILE:LINE:COL")
-        path, line = Path(match[1]), int(match[2])
-        text, encoding = _read_text(path)
-        lines = text.split("\n")
-        if not 1 <= line <= len(lines):
-            raise UsageError(f"line {line} of {path}", f"1 to {len(lines)}, the lines it has")
-        width = len(lines[line - 1].removesuffix("\r"))
-        column = width + 1 if match[3] is None else int(match[3])
-        if not 1 <= column <= width + 1:
-            raise UsageError(
-                f"column {column} of {path} line {line}", f"1 to {width + 1}, just after its end"
-            )
-        start = sum(len(earlier) + 1 for earlier in lines[: line - 1])
-        return cls(path, text, encoding, start + column - 1)
-
-    def insert(self, middle: str) -> None:
-        """Writes the file anew with `middle` at the place; encoding, line ends, mode stay."""
-        from gemkit.train.data import write_atomically
-
-        if "\r\n" in self.before + self.after:
-            middle = middle.replace("\n", "\r\n")
-        try:
-            content = (self.before + middle + self.after).encode(self._encoding)
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{self.path} is {self._encoding} and cannot hold {error.object[error.start]!r}",
-                "UTF-8", "convert the file",
-            ) from None  # fmt: skip
-        mode = self.path.stat().st_mode
-        write_atomically(self.path, content)
-        self.path.chmod(mode)
-
-
-def _read_text(path: Path) -> tuple[str, str]:
-    """Text and encoding, as the file's first lines declare it in Python; else UTF-8."""
-    try:
-        content = path.read_bytes()
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        return content.decode(encoding), encoding
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "a text file") from None
-    except (SyntaxError, UnicodeDecodeError):
-        raise DataError(f"{path} is not UTF-8", "text in UTF-8", "convert the file") from None
-
-
-def _plain_lines(text: str) -> str:
-    """Line ends as the model knows them."""
-    return text.replace("\r\n", "\n")
+    inside = os.path.relpath(path)
+    return path.name if inside.startswith(os.pardir) else Path(inside).as_posix()
 
 
 @click.command(cls=Command)
 @MODEL
 @click.argument("prompt")
 @click.option("--choice", "choices", multiple=True, metavar="TEXT", help="Give two or more.")
+@click.option(
+    "--normalize", type=click.Choice(["sum", "mean"]),
+    help="mean: by log-likelihood per token, for choices of different lengths; default sum.",
+)  # fmt: skip
+@click.option(
+    "--calibrate", metavar="PROMPT",
+    help="A prompt that speaks for no choice, such as one about N/A; divides by what it gives.",
+)  # fmt: skip
 @DTYPE
 @JSON
 def choose(
-    model: str, prompt: str, choices: tuple[str, ...], dtype: str | None, as_program: bool
-) -> None:
+    model: str, prompt: str, choices: tuple[str, ...], dtype: str | None, as_program: bool,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Score given continuations of a PROMPT.
 
-    Prints the probability of each --choice, the likeliest first; they sum to 1.
+    Prints the probability of each --choice, the likeliest first; they sum to 1. A PROMPT that is
+    - is read from standard input.
     """
     from gemkit.loading import load
 
-    text = _standard_input() if prompt == "-" else prompt
-    found = load(model, **present(dtype=dtype)).choose(text, choices)
+    text = standard_input() if prompt == "-" else prompt
+    lm = load(model, **present(dtype=dtype))
+    found = lm.choose(text, choices, **present(**settings))
     if as_program:
         as_json({
             "choice": found.choice, "choices": list(choices),

@@ -12,14 +12,23 @@ from collections.abc import Sequence
 import click
 
 from gemkit import __version__
-from gemkit.cli import commands, commands_chat, commands_text, commands_tune
+from gemkit.cli import (
+    commands,
+    commands_chat,
+    commands_convert,
+    commands_explain,
+    commands_fetch,
+    commands_text,
+    commands_tune,
+)
 from gemkit.cli.options import DEBUG_FLAG, Command, Group
 from gemkit.errors import GemkitError
 
 COMMANDS: tuple[Command, ...] = (
     commands.models, commands.info, commands_text.generate, commands_chat.chat,
-    commands_text.complete, commands_text.choose, commands_tune.tune, commands_tune.predict,
-    commands_tune.evaluate, commands.merge,
+    commands_text.complete, commands_explain.explain, commands_text.choose, commands_tune.tune,
+    commands_tune.predict, commands_tune.evaluate, commands_convert.convert, commands_convert.merge,
+    commands_convert.adapter, commands_fetch.fetch,
 )  # fmt: skip
 
 # As the shell reports programs that SIGINT and SIGPIPE ended.

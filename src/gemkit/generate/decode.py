@@ -1,51 +1,85 @@
-"""Decoding a batch of prompts: bucketed prefill, then a loop that runs on the device.
+"""The compiled half of the engine: prefill a piece, decode some tokens, score a prompt.
 
-Speaks token ids only. Shapes come from short lists of buckets, so that few programs are compiled;
-prompts are padded on the left (see `model.cache`), rows up to a power of two.
+Pure functions over a cache and a few small arrays, one entry per row. Shapes come from short
+lists of buckets, so that few programs are compiled. Who the rows belong to, and when they come
+and go, is `engine`'s.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gemkit.errors import GenerationError
-from gemkit.generate.sampling import Draw, Sampling, make_draw, next_tokens
+from gemkit.generate.draft import propose
+from gemkit.generate.sampling import Draws, Sampling, count, next_tokens
+from gemkit.model import cache as kv
 from gemkit.model import transformer
-from gemkit.model.cache import PIECE, KVCache, init_cache
+from gemkit.model.cache import KVCache
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
 
 SMALLEST = 16
 STOPS = 8
 """Stop ids are padded to a multiple of this, so that their number does not compile anew."""
+HEAD_ELEMENTS = 2**25
+"""Logits held at once when a prompt is scored: 128 MiB in float32."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What the loop needs to know about the rows, small enough to be sent with every call.
+
+    Attributes:
+      tokens: [B] the newest token of each row, the only one not in the cache.
+      live: [B] rows that go on.
+      left: [B] tokens each may still make.
+      stops: [B, E] tokens that end it, padded with at least one -1.
+      drafting: [B] rows for which drafts are tried.
+      history: [B, C] every token of each row, None if none drafts.
+    """
+
+    tokens: Any
+    live: Any
+    left: Any
+    stops: Any
+    drafting: Any
+    history: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a call made.
+
+    Attributes:
+      tokens: [B, M] new tokens, the one that ended a row included; -1 after them.
+      log_probs: [B, M] of these tokens.
+      count: [B] how many.
+      passes, accepted: [B] forward passes that had a draft, drafted tokens that were right.
+    """
+
+    tokens: jax.Array
+    log_probs: jax.Array
+    count: jax.Array
+    passes: jax.Array
+    accepted: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What the loop carries.
-
-    Attributes:
-      cache: keys and values of everything but the newest token.
-      tokens: [B] the newest token of each row.
-      positions: [B] where it stands.
-      done: [B] rows that have ended.
-      limits: [B] tokens each row may have in all.
-      made: [B, C] new tokens of this call; -1 after a row's end.
-      seen: [B, V] tokens of prompt and answer, None without a repetition penalty.
-    """
+    """What the loop carries; `counts` as in `sampling`, None without a penalty."""
 
     cache: KVCache
-    tokens: jax.Array
-    positions: jax.Array
-    done: jax.Array
-    limits: jax.Array
-    made: jax.Array
-    seen: jax.Array | None
+    rows: Rows
+    counts: jax.Array | None
+    made: Made
 
 
 def bucket(count: int, smallest: int = SMALLEST) -> int:
@@ -54,165 +88,189 @@ def bucket(count: int, smallest: int = SMALLEST) -> int:
     >>> [bucket(n) for n in (1, 17, 25, 65, 600)]
     [16, 24, 32, 96, 1024]
     """
-    if count > PIECE:
-        return -(-count // PIECE) * PIECE
+    if count > kv.PIECE:
+        return -(-count // kv.PIECE) * kv.PIECE
     size = smallest
     while size < count:
         size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
     return size
 
 
-def rows_bucket(count: int) -> int:
-    """The next power of two."""
-    return 1 << (count - 1).bit_length()
+def power(count: int, smallest: int = 1) -> int:
+    """The next power of two.
 
-
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="cache")
-def prefill(
-    params: Params, config: GemmaConfig, tokens: jax.Array, positions: jax.Array, cache: KVCache
-) -> tuple[jax.Array, KVCache]:
-    """Writes a piece [B, T] of the prompts; returns the last column's states [B, D] too."""
-    states, cache = transformer.hidden_cached(params, config, tokens, positions, cache)
-    return states[:, -1], cache
-
-
-@functools.partial(jax.jit, static_argnames=("config", "room"))
-def first_tokens(
-    params: Params, config: GemmaConfig, states: jax.Array, cache: KVCache, positions: jax.Array,
-    limits: jax.Array, stops: jax.Array, seen: jax.Array | None, draw: Draw, room: int,
-) -> State:  # fmt: skip
-    """The state after the prompts, each row's first new token drawn. `room` is made's width."""
-    logits = transformer.logits(params, config, states)
-    tokens = next_tokens(logits, draw, positions, seen)
-    done = limits <= 0
-    made = jnp.full((len(limits), room), -1, jnp.int32).at[:, 0].set(jnp.where(done, -1, tokens))
-    done |= jnp.isin(tokens, stops) | (limits <= 1)
-    return State(cache, tokens, positions, done, limits - 1, made, _add(seen, tokens))
-
-
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
-def decode_steps(
-    params: Params, config: GemmaConfig, state: State, stops: jax.Array, draw: Draw,
-    start: jax.Array, steps: jax.Array,
-) -> State:  # fmt: skip
-    """Up to `steps` more tokens for every row, written to `made` from column `start` on."""
-
-    def goes_on(carry: tuple[jax.Array, State]) -> jax.Array:
-        return (carry[0] < steps) & ~jnp.all(carry[1].done)
-
-    def step(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
-        count, s = carry
-        # Else XLA:CPU converts bfloat16 weights once, before the loop, and keeps both copies.
-        weights, count = jax.lax.optimization_barrier((params, count))
-        states, cache = transformer.hidden_cached(
-            weights, config, s.tokens[:, None], s.positions[:, None], s.cache
-        )
-        logits = transformer.logits(weights, config, states[:, 0])
-        positions = s.positions + 1
-        tokens = next_tokens(logits, draw, positions, s.seen)
-        column = jnp.where(s.done, -1, tokens)
-        made = jax.lax.dynamic_update_slice(s.made, column[:, None], (jnp.int32(0), start + count))
-        done = s.done | jnp.isin(tokens, stops) | (s.limits <= 1)
-        seen = _add(s.seen, tokens)
-        return count + 1, State(cache, tokens, positions, done, s.limits - 1, made, seen)
-
-    return jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))[1]
-
-
-def _add(seen: jax.Array | None, tokens: jax.Array) -> jax.Array | None:
-    return None if seen is None else seen.at[jnp.arange(tokens.shape[0]), tokens].set(True)
-
-
-class Decoding:
-    """A batch being answered.
-
-    >>> answers = Decoding(params, config, [[2, 651]], [20], (1,), Sampling())  # doctest: +SKIP
-    >>> while answers.running():                                              # doctest: +SKIP
-    ...     new = answers.advance(8)   # per row, the tokens since the last call
+    >>> [power(1), power(5), power(5, 16)]
+    [1, 8, 16]
     """
-
-    def __init__(
-        self, params: Params, config: GemmaConfig, prompts: Sequence[Sequence[int]],
-        limits: Sequence[int], stop_ids: Sequence[int], sampling: Sampling,
-    ) -> None:  # fmt: skip
-        """Prefills the prompts.
-
-        Args:
-          prompts: ids, none empty.
-          limits: most new tokens of each row.
-          stop_ids: a row ends at one of these, which is not part of its answer.
-
-        Raises:
-          GenerationError: a prompt without tokens, or longer than the model's context.
-        """
-        check_prompts(config, prompts)
-        self._params, self._config, self._rows = params, config, len(prompts)
-        self._draw = make_draw(sampling, config.vocab_size)
-        self._stops = frozenset(stop_ids)
-        padded_stops = [*stop_ids, *[-1] * (-len(stop_ids) % STOPS)]
-        self._stop_array = jnp.asarray(padded_stops, jnp.int32)
-        room = bucket(max(limits))
-        tokens, positions = pad_left(prompts, rows_bucket(len(prompts)))
-        states, cache = read_prompts(params, config, tokens, positions, room)
-        all_limits = np.zeros(len(tokens), np.int32)
-        all_limits[: len(limits)] = limits
-        self._state = first_tokens(
-            params, config, states, cache, jnp.asarray(positions[:, -1] + 1),
-            jnp.asarray(all_limits), self._stop_array, self._seen(tokens, positions),
-            self._draw, room,
-        )  # fmt: skip
-        self._made, self._given = 1, 0
-
-    def advance(self, steps: int) -> list[list[int]]:
-        """Makes up to `steps` more tokens; per row, those not yet returned, stops left out."""
-        steps = min(steps, self._state.made.shape[1] - self._made)
-        if self._given and steps > 0 and self.running():
-            self._state = decode_steps(
-                self._params, self._config, self._state, self._stop_array, self._draw,
-                jnp.int32(self._made), jnp.int32(steps),
-            )  # fmt: skip
-            self._made += steps
-        new = np.asarray(self._state.made)[: self._rows, self._given : self._made]
-        self._given = self._made
-        return [[t for t in row.tolist() if t >= 0 and t not in self._stops] for row in new]
-
-    def running(self) -> bool:
-        """Whether some row may still grow, or has tokens not yet returned."""
-        return not self._given or not bool(np.asarray(self._state.done).all())
-
-    def finish(self, row: int) -> None:
-        """Ends a row, for a stop that only its text shows."""
-        self._state = dataclasses.replace(
-            self._state, done=self._state.done.at[row].set(True)
-        )  # fmt: skip
-
-    def _seen(self, tokens: np.ndarray, positions: np.ndarray) -> jax.Array | None:
-        if not self._draw.penalised:
-            return None
-        seen = np.zeros((len(tokens), self._config.vocab_size), bool)
-        rows, columns = np.nonzero(positions >= 0)
-        seen[rows, tokens[rows, columns]] = True
-        return jnp.asarray(seen)
+    return max(smallest, 1 << (count - 1).bit_length())
 
 
-def read_prompts(
-    params: Params, config: GemmaConfig, tokens: np.ndarray, positions: np.ndarray, room: int
-) -> tuple[jax.Array, KVCache]:
-    """Prefills a fresh cache, piece by piece.
-
-    Args:
-      tokens, positions: [B, T] as `pad_left` makes them.
-      room: tokens that may follow.
+@functools.partial(
+    jax.jit, static_argnames=("config", "with_states"), donate_argnames="cache"
+)  # fmt: skip
+def prefill(
+    params: Params, config: GemmaConfig, cache: KVCache, rows: jax.Array, tokens: jax.Array,
+    counts: jax.Array, with_states: bool = False,
+) -> tuple[jax.Array | None, KVCache]:  # fmt: skip
+    """Reads a piece [R, T] into some rows [R] of the cache; numbers that are no row read nothing.
 
     Returns:
-      The last column's states [B, D], and the cache.
+      The states [R, T, D] if asked for (else the last layer computes keys and values only), and
+      the cache.
     """
-    rows, length = tokens.shape
-    cache = init_cache(config, rows, length + room, params["embed"].dtype)
-    for start in range(0, length, PIECE):
-        piece = slice(start, start + PIECE)
-        states, cache = prefill(params, config, tokens[:, piece], positions[:, piece], cache)
-    return states, cache
+    part = kv.take_rows(cache, rows)
+    states, part = transformer.hidden_cached(params, config, tokens, counts, part)
+    return (states if with_states else None), kv.put_rows(cache, rows, part)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def token_log_probs(
+    params: Params, config: GemmaConfig, states: jax.Array, targets: jax.Array
+) -> jax.Array:
+    """log p of each target [T] under the logits of its state [T, D]."""
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits = transformer.logits(params, config, pair[0])
+        return logits[pair[1]] - jax.nn.logsumexp(logits)
+
+    chunk = max(1, HEAD_ELEMENTS // config.vocab_size)
+    return jax.lax.map(one, (states, targets), batch_size=chunk)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "draft", "room"), donate_argnames=("cache", "counts")
+)
+def decode_steps(
+    params: Params, config: GemmaConfig, cache: KVCache, rows: Rows, draws: Draws,
+    counts: jax.Array | None, bias: jax.Array | None, allowed: jax.Array | None,
+    steps: jax.Array, draft: int, room: int,
+) -> tuple[KVCache, jax.Array | None, Made]:  # fmt: skip
+    """Up to `steps` forward passes for every live row, each of one token and up to `draft` more.
+
+    A drafted token is kept while it is the one that is drawn at its position, so the answer is
+    that of single steps.
+
+    Args:
+      bias: [B, V] float32 added to the logits, or None.
+      allowed: [B, V] bool for a single step without drafts, or None.
+      room: M, most tokens made per row; the loop ends when a pass might make more.
+    """
+    batch, width = len(rows.tokens), 1 + draft
+
+    def goes_on(carry: tuple[jax.Array, State]) -> jax.Array:
+        number, s = carry
+        return (number < steps) & jnp.any(s.rows.live) & (s.made.count.max() + width <= room)
+
+    def step(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
+        number, s = carry
+        # Else XLA:CPU converts bfloat16 weights once, before the loop, and keeps both copies.
+        weights, number = jax.lax.optimization_barrier((params, number))
+        lengths = s.cache.lengths
+
+        def read(tokens: jax.Array, drafted: Any) -> tuple[KVCache, jax.Array, jax.Array]:
+            """The cache after columns [B, T], the token drawn after each and its log p [B, T]."""
+            columns = tokens.shape[1]
+            valid = jnp.where(s.rows.live, 1 + drafted, 0)
+            states, cache = transformer.hidden_cached(weights, config, tokens, valid, s.cache)
+            logits = transformer.logits(weights, config, states.reshape(-1, states.shape[-1]))
+            places = (lengths[:, None] + jnp.arange(1, columns + 1, dtype=jnp.int32)).reshape(-1)
+            settings = jax.tree.map(
+                lambda leaf: jnp.repeat(leaf, columns, axis=0), (draws, s.counts, allowed, bias)
+            )
+            drawn, log_p = next_tokens(logits, settings[0], places, *settings[1:])
+            rest = ((0, 0), (0, width - columns))
+            drawn, log_p = (jnp.pad(x.reshape(batch, columns), rest) for x in (drawn, log_p))
+            return cache, drawn, log_p
+
+        guess, drafted = jnp.zeros((batch, 0), jnp.int32), jnp.zeros((batch,), jnp.int32)
+        newest = s.rows.tokens[:, None]
+        if draft:
+            guess, found = propose(s.rows.history, lengths, draft)
+            wanted = s.rows.live & s.rows.drafting
+            drafted = jnp.where(wanted, jnp.minimum(found, s.rows.left - 1), 0)
+            cache, drawn, log_p = jax.lax.cond(
+                jnp.any(drafted > 0),
+                lambda: read(jnp.concatenate([newest, guess], axis=1), drafted),
+                lambda: read(newest, 0),
+            )
+        else:
+            cache, drawn, log_p = read(newest, 0)
+        return number + 1, _take_in(s, cache, drawn, log_p, guess, drafted)
+
+    made = Made(
+        jnp.full((batch, room), -1, jnp.int32), jnp.zeros((batch, room), jnp.float32),
+        *(jnp.zeros((batch,), jnp.int32) for _ in range(3)),
+    )  # fmt: skip
+    state = State(cache, jax.tree.map(jnp.asarray, rows), counts, made)
+    _, state = jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))
+    return state.cache, state.counts, state.made
+
+
+def _take_in(
+    s: State, cache: KVCache, drawn: jax.Array, log_p: jax.Array, guess: jax.Array,
+    drafted: jax.Array,
+) -> State:  # fmt: skip
+    """The state after a pass: per row the drawn tokens up to the first that differs from its guess.
+
+    Args:
+      drawn, log_p: [B, T]; column t follows guess t - 1.
+      guess: [B, T - 1], of which `drafted` [B] count.
+    """
+    column = jnp.arange(drawn.shape[1], dtype=jnp.int32)
+    rows, made, before = s.rows, s.made, s.cache.lengths
+    right = (guess == drawn[:, :-1]) & (column[:-1] < drafted[:, None])
+    accepted = jnp.cumprod(right.astype(jnp.int32), axis=1).sum(1)
+    ends = (drawn[:, :, None] == rows.stops[:, None]).any(-1) & (column <= accepted[:, None])
+    until = jnp.where(ends, column, drawn.shape[1]).min(1)
+    new = jnp.where(rows.live, jnp.minimum(jnp.minimum(accepted, until) + 1, rows.left), 0)
+    kept = column < new[:, None]
+
+    def append(buffer: jax.Array, more: jax.Array, start: jax.Array) -> jax.Array:
+        places = jnp.where(kept, start[:, None] + column, buffer.shape[1])
+        return buffer.at[jnp.arange(len(new))[:, None], places].set(more, mode="drop")
+
+    counts = s.counts
+    if counts is not None:
+        for place in range(drawn.shape[1]):
+            counts = count(counts, jnp.where(kept[:, place], drawn[:, place], -1))
+    newest = jnp.take_along_axis(drawn, jnp.maximum(new - 1, 0)[:, None], axis=1)[:, 0]
+    history = None
+    if rows.history is not None:
+        history = append(rows.history, drawn, before + 1)
+    left = rows.left - new
+    return State(
+        dataclasses.replace(cache, lengths=before + new),
+        Rows(
+            jnp.where(rows.live, newest, rows.tokens), rows.live & (until >= new) & (left > 0),
+            left, rows.stops, rows.drafting, history,
+        ),
+        counts,
+        Made(
+            append(made.tokens, drawn, made.count), append(made.log_probs, log_p, made.count),
+            made.count + new, made.passes + jnp.int32(drafted > 0), made.accepted + accepted,
+        ),
+    )  # fmt: skip
+
+
+def read_prompt(params: Params, config: GemmaConfig, prompt: Sequence[int]) -> KVCache:
+    """A cache of one row that holds the prompt."""
+    cache = kv.init_cache(config, 1, bucket(len(prompt)), params["embed"].dtype)
+    row = np.zeros(1, np.int32)
+    for start in range(0, len(prompt), kv.PIECE):
+        tokens, counts = pad_right([prompt[start : start + kv.PIECE]], 1)
+        _, cache = prefill(params, config, cache, row, tokens, counts)
+    return cache
+
+
+def pad_right(pieces: Sequence[Sequence[int]], rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces → tokens [rows, T], T a power of two, and how many each row has [rows]."""
+    longest = max(map(len, pieces))
+    tokens = np.zeros((rows, min(power(longest, SMALLEST), kv.PIECE)), np.int32)
+    counts = np.zeros(rows, np.int32)
+    for row, piece in enumerate(pieces):
+        tokens[row, : len(piece)] = piece
+        counts[row] = len(piece)
+    return tokens, counts
 
 
 def check_prompts(config: GemmaConfig, prompts: Sequence[Sequence[int]]) -> None:
@@ -228,16 +286,52 @@ def check_prompts(config: GemmaConfig, prompts: Sequence[Sequence[int]]) -> None
             )  # fmt: skip
 
 
-def pad_left(prompts: Sequence[Sequence[int]], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts → tokens and positions [rows, T], T a bucket; -1 is the position of padding.
+class Decoding:
+    """A batch being answered: an engine that nobody joins.
 
-    Rows beyond the prompts hold a single token, so that no row is without a key.
+    >>> answers = Decoding(params, config, [[2, 651]], [20], (1,), Sampling())  # doctest: +SKIP
+    >>> while answers.running():                                              # doctest: +SKIP
+    ...     new = answers.advance(8)   # per row, the tokens since the last call
     """
-    length = bucket(max(len(prompt) for prompt in prompts))
-    tokens = np.zeros((rows, length), np.int32)
-    positions = np.full((rows, length), -1, np.int32)
-    positions[len(prompts) :, -1] = 0
-    for row, prompt in enumerate(prompts):
-        tokens[row, length - len(prompt) :] = prompt
-        positions[row, length - len(prompt) :] = np.arange(len(prompt))
-    return tokens, positions
+
+    def __init__(
+        self, params: Params, config: GemmaConfig, prompts: Sequence[Sequence[int]],
+        limits: Sequence[int], stop_ids: Sequence[int], sampling: Sampling,
+    ) -> None:  # fmt: skip
+        """Takes the prompts in.
+
+        Args:
+          prompts: ids, none empty.
+          limits: most new tokens of each row.
+          stop_ids: a row ends at one of these, which is not part of its answer.
+
+        Raises:
+          GenerationError: a prompt without tokens, or longer than the model's context.
+        """
+        from gemkit.generate.engine import Engine
+        from gemkit.generate.request import Request
+
+        check_prompts(config, prompts)
+        self._engine = Engine(params, config, slots=power(len(prompts)))
+        self._answers = [
+            self._engine.add(Request(tuple(prompt), limit, tuple(stop_ids), sampling))
+            for prompt, limit in zip(prompts, limits, strict=True)
+        ]
+        self._given = False
+
+    def advance(self, steps: int) -> list[list[int]]:
+        """Makes up to `steps` more tokens; per row, those not yet returned, stops left out."""
+        new: list[list[int]] = [[] for _ in self._answers]
+        while self._engine.running() and not any(new):
+            self._engine.step(steps)
+            new = [answer.take() for answer in self._answers]
+        self._given = True
+        return new
+
+    def running(self) -> bool:
+        """Whether some row may still grow, or has tokens not yet returned."""
+        return self._engine.running() or not self._given
+
+    def finish(self, row: int) -> None:
+        """Ends a row, for a stop that only its text shows."""
+        self._engine.cancel(self._answers[row])

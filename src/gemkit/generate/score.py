@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemkit.errors import GenerationError
-from gemkit.generate.decode import check_prompts, pad_left, read_prompts
+from gemkit.generate.decode import check_prompts, read_prompt
 from gemkit.model import transformer
 from gemkit.model.cache import KVCache
 from gemkit.model.config import GemmaConfig
@@ -100,7 +100,7 @@ def score_continuations(
     shared = shared_length(prompts)
     prefix = None
     if shared:
-        _, prefix = read_prompts(params, config, *pad_left([prompts[0][:shared]], rows=1), room=0)
+        prefix = read_prompt(params, config, prompts[0][:shared])
     scores = np.zeros((len(prompts), len(continuations)))
     done = 0
     for rows, arrays in _batches([prompt[shared:] for prompt in prompts], shared, branches):

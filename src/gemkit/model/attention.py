@@ -8,6 +8,7 @@ rows and caches of any order share one rule.
 import jax
 import jax.numpy as jnp
 
+from gemkit.model.cache import Buffer, Quantised
 from gemkit.model.layers import soft_cap
 
 # The most negative value upstream uses; a row without any key becomes uniform instead of NaN.
@@ -37,13 +38,13 @@ def segment_mask(segments: jax.Array, branches: jax.Array | None = None) -> jax.
     return same & (own | (branches == 0)[:, None, :])
 
 
-def attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, cap: float | None
-) -> jax.Array:
+def attend(q: jax.Array, k: Buffer, v: Buffer, mask: jax.Array, cap: float | None) -> jax.Array:
     """Softmax attention: q [B, T, N, H], k and v [B, S, K, H], mask [B, T, S] → [B, T, N*H].
 
-    Query head n reads key/value head n // (N/K). Scores and softmax are float32.
+    Query head n reads key/value head n // (N/K). Scores and softmax are float32. Scales of
+    quantised keys and values are multiplied to the scores and weights, never to the vectors.
     """
+    (k, key_scales), (v, value_scales) = _unpacked(k, q.dtype), _unpacked(v, q.dtype)
     batch, length, heads, size = q.shape
     keys, shared = k.shape[1:3]
     group = heads // shared
@@ -51,9 +52,18 @@ def attend(
     rows = q.reshape(batch, length, shared, group, size).transpose(0, 2, 1, 3, 4)
     rows = rows.reshape(batch, shared, length * group, size)
     scores = jnp.einsum("BKQH,BSKH->BKQS", rows, k, preferred_element_type=jnp.float32)
+    scores = scores if key_scales is None else scores * key_scales
     scores = soft_cap(scores.reshape(batch, shared, length, group, keys), cap)
     weights = jax.nn.softmax(jnp.where(mask[:, None, :, None], scores, MASKED), axis=-1)
-    weights = weights.astype(v.dtype).reshape(batch, shared, length * group, keys)
-    mixed = jnp.einsum("BKQS,BSKH->BKQH", weights, v)
+    weights = weights.reshape(batch, shared, length * group, keys)
+    weights = weights if value_scales is None else weights * value_scales
+    mixed = jnp.einsum("BKQS,BSKH->BKQH", weights.astype(v.dtype), v)
     mixed = mixed.reshape(batch, shared, length, group, size).transpose(0, 2, 1, 3, 4)
     return mixed.reshape(batch, length, heads * size)
+
+
+def _unpacked(buffer: Buffer, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | None]:
+    """Vectors [B, S, K, H] for a product, and their scales [B, K, 1, S] if they have any."""
+    if isinstance(buffer, Quantised):
+        return buffer.values.astype(dtype), buffer.scales.transpose(0, 2, 1)[:, :, None]
+    return buffer, None

@@ -14,12 +14,20 @@ import jax.numpy as jnp
 
 from gemkit.model import layers
 from gemkit.model.attention import attend, causal_mask, segment_mask
-from gemkit.model.cache import KVCache, write
-from gemkit.model.config import GemmaConfig
+from gemkit.model.cache import (
+    Buffer,
+    KVCache,
+    Quantised,
+    capacity,
+    held_positions,
+    slots_after,
+    write,
+)
+from gemkit.model.config import GemmaConfig, LayerKind
 from gemkit.model.linear import linear
 from gemkit.model.weights import Params
 
-KeysValues = tuple[jax.Array, jax.Array]
+KeysValues = tuple[Buffer, Buffer]
 
 
 def hidden(
@@ -55,15 +63,16 @@ def hidden(
     for kind in dict.fromkeys(config.layer_kinds):
         mask = own & causal_mask(positions, positions, config.window(kind))
         if prefix is not None:
-            before = causal_mask(positions, prefix.positions[kind], config.window(kind))
+            held = _held(prefix, config, kind, prefix.lengths)
+            before = causal_mask(positions, held, config.window(kind))
             mask = jnp.concatenate([before & (segments > 0)[:, :, None], mask], axis=2)
         masks[kind] = mask
-    rotations = _rotations(config, positions)
+    angles = rotations(config, positions)
     x = layers.embed(params["embed"], tokens)
     last = config.num_layers - 1
     for index, kind in enumerate(config.layer_kinds):
         run = functools.partial(
-            block, config=config, cos_sin=rotations[kind], mask=masks[kind],
+            block, config=config, cos_sin=angles[kind], mask=masks[kind],
             extend=_own if prefix is None else _after(prefix, index, x.shape[0]),
             at=at if index == last else None,
         )  # fmt: skip
@@ -72,35 +81,41 @@ def hidden(
 
 
 def hidden_cached(
-    params: Params, config: GemmaConfig, tokens: jax.Array, positions: jax.Array, cache: KVCache
+    params: Params, config: GemmaConfig, tokens: jax.Array, counts: jax.Array, cache: KVCache
 ) -> tuple[jax.Array, KVCache]:
-    """Hidden states of the next T tokens of every row, and the cache with them written.
+    """Hidden states of the next tokens of every row, and the cache with them written.
 
     Args:
-      tokens: [B, T] int32, at most `PIECE` columns, padded on the left.
-      positions: [B, T] int32, -1 at padding.
+      tokens: [B, T] int32, at most `PIECE` columns.
+      counts: [B] int32, how many of them, from the left, are each row's; the states of the
+        others mean nothing.
 
     Returns:
-      ([B, T, D], cache).
+      ([B, T, D], cache); lengths have grown by `counts`.
     """
-    cursor = cache.cursor
-    written = {kind: write(held, positions, cursor) for kind, held in cache.positions.items()}
-    masks = {
-        kind: causal_mask(positions, held, config.window(kind)) for kind, held in written.items()
-    }
-    rotations = _rotations(config, positions)
+    columns = tokens.shape[1]
+    positions = cache.lengths[:, None] + jnp.arange(columns, dtype=jnp.int32)
+    lengths = cache.lengths + counts
+    masks, places = {}, {}
+    for kind in dict.fromkeys(config.layer_kinds):
+        held = _held(cache, config, kind, lengths)
+        masks[kind] = causal_mask(positions, held, config.window(kind))
+        places[kind] = slots_after(cache.lengths, counts, columns, held.shape[1])
+    angles = rotations(config, positions)
     keys, values = list(cache.keys), list(cache.values)
     x = layers.embed(params["embed"], tokens)
     for index, kind in enumerate(config.layer_kinds):
 
-        def extend(k: jax.Array, v: jax.Array, index: int = index) -> KeysValues:
-            keys[index] = write(keys[index], k, cursor)
-            values[index] = write(values[index], v, cursor)
+        def extend(
+            k: jax.Array, v: jax.Array, index: int = index, kind: LayerKind = kind
+        ) -> KeysValues:
+            keys[index] = write(keys[index], k, places[kind])
+            values[index] = write(values[index], v, places[kind])
             return keys[index], values[index]
 
-        x = block(params["layers"][index], x, config, rotations[kind], masks[kind], extend)
+        x = block(params["layers"][index], x, config, angles[kind], masks[kind], extend)
     x = layers.rms_norm(x, params["final_norm"], config.norm_eps)
-    return x, KVCache(keys, values, written, cursor + tokens.shape[1])
+    return x, KVCache(keys, values, lengths)
 
 
 def logits(params: Params, config: GemmaConfig, states: jax.Array) -> jax.Array:
@@ -137,8 +152,8 @@ def block(
         q = layers.rms_norm(q, attention["q_norm"], eps)
         k = layers.rms_norm(k, attention["k_norm"], eps)
     q = layers.rotate(q, cos_sin) * jnp.asarray(config.query_scale, x.dtype)
-    k, v = extend(layers.rotate(k, cos_sin), v)
-    mixed = attend(q, k, v, mask, config.attn_logit_softcap)
+    seen_keys, seen_values = extend(layers.rotate(k, cos_sin), v)
+    mixed = attend(q, seen_keys, seen_values, mask, config.attn_logit_softcap)
     if at is not None:
         mixed = mixed.reshape(-1, mixed.shape[-1])[at]
         x = x.reshape(-1, x.shape[-1])[at]
@@ -152,7 +167,8 @@ def block(
     return x + fed
 
 
-def _rotations(config: GemmaConfig, positions: jax.Array) -> dict[str, layers.Rotation]:
+def rotations(config: GemmaConfig, positions: jax.Array) -> dict[str, layers.Rotation]:
+    """Rotary angles of positions [B, T] for each kind of layer the model has."""
     bases: dict[str, tuple[float, float]] = {
         "global": (config.rope_theta, config.rope_scale),
         "local": (config.rope_local_theta, 1.0),
@@ -163,13 +179,22 @@ def _rotations(config: GemmaConfig, positions: jax.Array) -> dict[str, layers.Ro
     }
 
 
+def _held(
+    cache: KVCache, config: GemmaConfig, kind: LayerKind, lengths: jax.Array
+) -> jax.Array:
+    """The positions [B, S] in layers of this kind, for rows of these lengths."""
+    return held_positions(lengths, capacity(cache.keys[config.layer_kinds.index(kind)]))
+
+
 def _own(k: jax.Array, v: jax.Array) -> KeysValues:
     return k, v
 
 
 def _after(prefix: KVCache, index: int, batch: int) -> Callable[..., KeysValues]:
     def extend(k: jax.Array, v: jax.Array) -> KeysValues:
-        def join(held: jax.Array, new: jax.Array) -> jax.Array:
+        def join(held: Buffer, new: jax.Array) -> jax.Array:
+            if isinstance(held, Quantised):
+                raise TypeError("a prefix is not quantised")
             shared = jnp.broadcast_to(held, (batch, *held.shape[1:])).astype(new.dtype)
             return jnp.concatenate([shared, new], axis=1)
 

@@ -6,8 +6,7 @@ cards). The order with the suffix first is by analogy: the report names it and n
 """
 
 import codecs
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from gemkit.errors import TokenizerError, UsageError
@@ -15,6 +14,8 @@ from gemkit.text.tokenizer import Tokenizer
 
 PREFIX, MIDDLE, SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
 SEPARATOR = "<|file_separator|>"
+
+Order = Literal["psm", "spm"]
 
 # Code before the cursor says more about what comes next than code after it.
 PREFIX_SHARE = 0.75
@@ -26,7 +27,7 @@ def fim_ids(
     suffix: str,
     context: Mapping[str, str] | None = None,
     path: str | None = None,
-    order: Literal["psm", "spm"] = "psm",
+    order: Order = "psm",
     budget: int | None = None,
 ) -> list[int]:
     """Ids of a prompt whose answer is the text between `prefix` and `suffix`, `<bos>` first.
@@ -35,8 +36,9 @@ def fim_ids(
         context: path to text of other files, the most relevant last.
         path: the current file's; written before it.
         order: "psm" prefix, suffix, middle; "spm" suffix, prefix, middle.
-        budget: the most ids to return. Whole context files go first, the first of them before the
-            others; then text far from the cursor, in whole lines where they are not too long.
+        budget: the most ids to return. Context files go first, the first of them before the
+            others and each from its end; then text far from the cursor. Cuts are at line starts
+            where lines are not too long.
 
     Raises:
         TokenizerError: the vocabulary has no fill-in-the-middle tokens.
@@ -45,11 +47,11 @@ def fim_ids(
     before, middle, after, separator = _fim_tokens(tokenizer)
     if order not in ("psm", "spm"):
         raise UsageError(f"order {order!r}", '"psm" or "spm"')
-    head = tokenizer.encode(f"{path}\n") if path else []
-    prefix_ids, suffix_ids = tokenizer.encode(prefix), tokenizer.encode(suffix)
-    files = [
-        [*tokenizer.encode(f"{name}\n{text}"), separator] for name, text in (context or {}).items()
-    ]
+    encode = tokenizer.encode
+    head = encode(f"{path}\n") if path else []
+    prefix_ids, suffix_ids = encode(prefix), encode(suffix)
+    others = [encode(f"{name}\n{text}") for name, text in (context or {}).items()]
+    files = [[*ids, separator] for ids in others]
     if budget is not None:
         room = budget - len(head) - len((tokenizer.bos_id, before, after, middle))
         if room < 0:
@@ -58,7 +60,8 @@ def fim_ids(
                 f"at least {budget - room}, for the path and the markers",
                 "raise the limit or shorten the path",
             )
-        files = _last_that_fit(files, room - len(prefix_ids) - len(suffix_ids))
+        left = room - len(prefix_ids) - len(suffix_ids)
+        files = _last_that_fit(tokenizer, others, separator, left)
         prefix_ids, suffix_ids = _fit(tokenizer, prefix_ids, suffix_ids, room)
     first, second = [before, *prefix_ids], [after, *suffix_ids]
     if order == "spm":
@@ -67,37 +70,13 @@ def fim_ids(
 
 
 def fim_stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The tokens that end a middle: any of the four markers, or `<eos>`.
+    """The tokens that end a middle: the four markers, `<eos>`, and `<end_of_turn>` if there is one.
 
     Raises:
         TokenizerError: the vocabulary has no fill-in-the-middle tokens.
     """
-    return (*_fim_tokens(tokenizer), tokenizer.eos_id)
-
-
-def trim_middle(text: str, suffix: str) -> str:
-    """Cut a generated middle where it begins to write the suffix again.
-
-    It does where its lines, blank ones aside, equal those of the suffix from its first that is not
-    blank through its first with a letter or digit: a lone ")" proves nothing.
-
-    >>> trim_middle("total += x\\n    return total\\n", "\\n    return total\\n")
-    'total += x'
-    """
-    targets = list(_opening_lines(suffix))
-    lines = [match for match in re.finditer(r"[^\n]+", text) if match.group().strip()]
-    if not targets or not re.search(r"\w", targets[-1]):
-        return text
-    for index in range(len(lines) - len(targets) + 1):
-        found = [line.group().rstrip() for line in lines[index : index + len(targets)]]
-        if found[1:] != targets[1:] or not found[0].endswith(targets[0]):
-            continue
-        cut = len(found[0]) - len(targets[0])
-        if cut and (suffix.startswith("\n") or not _apart(found[0], cut)):
-            continue
-        kept = text[: lines[index].start() + cut]
-        return kept.rstrip("\n") if suffix.startswith("\n") else kept
-    return text
+    end_of_turn = () if tokenizer.end_of_turn_id is None else (tokenizer.end_of_turn_id,)
+    return (*_fim_tokens(tokenizer), tokenizer.eos_id, *end_of_turn)
 
 
 def _fim_tokens(tokenizer: Tokenizer) -> tuple[int, int, int, int]:
@@ -155,24 +134,21 @@ def _is_continuation(text: bytes) -> bool:
     return len(text) == 1 and 0x80 <= text[0] < 0xC0
 
 
-def _last_that_fit(files: list[list[int]], room: int) -> list[list[int]]:
+def _last_that_fit(
+    tokenizer: Tokenizer, files: list[list[int]], separator: int, room: int
+) -> list[list[int]]:
+    """The last files whole, of the one before them its first lines."""
     kept: list[list[int]] = []
     for file in reversed(files):
-        room -= len(file)
-        if room < 0:
-            break
-        kept.insert(0, file)
+        if len(file) < room:
+            kept.insert(0, [*file, separator])
+            room -= len(file) + 1
+            continue
+        part = file[: max(room - 1, 0)]
+        while part and not tokenizer.token_bytes(part[-1]).endswith(b"\n"):
+            part.pop()
+        text = b"".join(map(tokenizer.token_bytes, part))
+        if b"\n" in text.rstrip(b"\n"):  # more than the file's name
+            kept.insert(0, [*part, separator])
+        break
     return kept
-
-
-def _opening_lines(suffix: str) -> Iterator[str]:
-    for line in suffix.split("\n"):
-        if line.strip():
-            yield line.rstrip()
-            if re.search(r"\w", line):
-                return
-
-
-def _apart(line: str, cut: int) -> bool:
-    """Whether there is text before the cut and no word runs across it."""
-    return line[:cut].strip() != "" and not re.match(r"\w\w", line[cut - 1 : cut + 1])

@@ -6,7 +6,10 @@ from gemkit.text.tokenizer import TextStream
 
 
 class StopText:
-    """A text stream that ends before the first stop string.
+    """A text stream that ends before the stop string that is complete first.
+
+    Of several that end with the same character, before the longest; so it does not matter how the
+    text is cut into tokens.
 
     What could still become a stop string is held back until it is one or cannot be.
     """
@@ -29,10 +32,11 @@ class StopText:
 
     def _release(self, text: str) -> str:
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
+        starts = {stop: self._held.find(stop) for stop in self._stops}
+        ends = [(start + len(stop), start) for stop, start in starts.items() if start >= 0]
+        if ends:
             self.stopped = True
-            text, self._held = self._held[: min(places)], ""
+            text, self._held = self._held[: min(ends)[1]], ""
             return text
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         text, self._held = self._held[: len(self._held) - keep], self._held[-keep:] if keep else ""

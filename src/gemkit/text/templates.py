@@ -1,5 +1,6 @@
 """Prompt forms and chat turns, as data."""
 
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,5 +89,25 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "classify_labels": Template(
             "Classify the text as one of: {labels}.\n\nText:\n{text}\n\nLabel:\n"
         ),
+        "explain": Template(
+            "Explain this code to a beginner. Answer in {language}, as Markdown with\n"
+            "- a title that says what the code does,\n"
+            "- what happens step by step, each step with the lines it is about,\n"
+            "- the output to expect when it runs, in a code block.\n\n"
+            "{fence}\n{code}\n{fence}\n",
+            {"language": "English", "fence": "```"},
+        ),
     }
 )
+
+
+def explain_prompt(code: str, language: str = "English") -> str:
+    """The question to a chat model what some code does.
+
+    >>> explain_prompt("print('```')").splitlines()[-1]
+    '````'
+    """
+    longest = max(map(len, re.findall(r"`{3,}", code)), default=2)
+    return TEMPLATES["explain"].render(
+        code=code.strip("\n"), language=language, fence="`" * (longest + 1)
+    )

@@ -1,0 +1,139 @@
+"""Loading and converting a checkpoint beside reading and copying its bytes.
+
+Before each measurement the files leave the page cache, so that both sides wait for the disk.
+"""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from measure import Row, Seconds, compared, interleave, limited, rates
+from models import Size
+
+from gemkit.model.variants import VARIANTS
+
+PIECE = 2**24
+GIGABYTE = 1e9
+
+LOAD = """
+import sys, pathlib
+from gemkit.checkpoint.load import load_checkpoint
+load_checkpoint(pathlib.Path(sys.argv[1]))
+"""
+CONVERT = """
+import sys, pathlib
+from gemkit.checkpoint.convert import convert
+convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3], sys.argv[4] or None)
+"""
+IMPORT = "import gemkit.checkpoint.convert"
+
+
+def run(size: Size) -> list[Row]:
+    """Rows for a Hugging Face folder of random weights in bfloat16, in shards."""
+    from gemkit.checkpoint.save import save_checkpoint
+    from gemkit.model.weights import count_parameters, init_params
+
+    config = VARIANTS["gemma_2b_en"].config if size.rounds > 1 else size.config
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR", "/var/tmp")))
+    try:
+        source = folder / "hf"
+        save_checkpoint(source, config, init_params(config, 0, "bfloat16"), None)
+        stored = sum(file.stat().st_size for file in source.iterdir()) / GIGABYTE
+        sides: dict[str, Callable[[], Seconds]] = {
+            "import": _process(folder, IMPORT),
+            "read": lambda: _timed(source, lambda: _read(source)),
+            "load": _process(folder, LOAD, str(source)),
+            "copy": lambda: _timed(source, lambda: _copy(source, folder / "copy")),
+            "convert": _process(folder, CONVERT, str(source), str(folder / "m.gguf"), "gguf", ""),
+            "quantise": _process(
+                folder, CONVERT, str(source), str(folder / "m.gguf"), "gguf", "q8_0"
+            ),
+        }
+        _, found = interleave(sides, size.rounds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    bare = found["import"]["seconds"]
+
+    def beyond(name: str) -> list[float]:
+        return rates(stored, [a - b for a, b in zip(found[name]["seconds"], bare, strict=True)])
+
+    read, copied = (rates(stored, found[name]["seconds"]) for name in ("read", "copy"))
+    what = f"{count_parameters(config) / 1e9:.1f}B parameters in bfloat16, {stored:.1f} GB"
+    peak = [most / GIGABYTE - stored for most in found["load"]["bytes"]]
+    return [
+        _beside("load a folder", beyond("load"), read,
+                f"{what}; ratio to reading the bytes; imports left out", at_least=1),
+        limited("load a folder, memory over the model", "GB", peak, 1.0, "of the whole process"),
+        _beside("convert to GGUF", beyond("convert"), copied,
+                "probes of source and result included; ratio to copying the bytes"),
+        _beside("convert to GGUF, Q8_0", beyond("quantise"), copied, "the same"),
+    ]  # fmt: skip
+
+
+def _beside(
+    what: str, ours: list[float], bytewise: list[float], remark: str,
+    at_least: float | None = None,
+) -> Row:  # fmt: skip
+    row = compared(what, "GB/s", ours, bytewise, remark, at_least)
+    return dataclasses.replace(row, rival=None)  # the table's rival is another program
+
+
+def _timed(cold: Path, work: Callable[[], None]) -> Seconds:
+    _forget(cold)
+    began = time.perf_counter()
+    work()
+    return {"seconds": time.perf_counter() - began}
+
+
+def _process(folder: Path, program: str, *arguments: str) -> Callable[[], Seconds]:
+    """A fresh interpreter, its seconds and the most memory any has taken by then."""
+
+    def side() -> Seconds:
+        for target in arguments[1:2]:
+            Path(target).unlink(missing_ok=True)
+        if arguments:
+            _forget(Path(arguments[0]))
+        began = time.perf_counter()
+        command = [sys.executable, "-c", PEAK.format(program=program), *arguments]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "bytes": float(done.stdout.split()[-1])}
+
+    return side
+
+
+PEAK = """{program}
+import resource
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def _forget(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read(folder: Path) -> None:
+    piece = bytearray(PIECE)
+    for file in folder.iterdir():
+        with file.open("rb", buffering=0) as handle:
+            while handle.readinto(piece):
+                pass
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for file in source.iterdir():
+        with file.open("rb") as read, (target / file.name).open("wb") as write:
+            shutil.copyfileobj(read, write, PIECE)
+            write.flush()
+            os.fsync(write.fileno())
