@@ -2,7 +2,7 @@
 # Each is rebuilt when pyproject.toml or its constraints are newer than its stamp file.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-interop demo test lint interop fuzz nano bench clean
+.PHONY: help setup setup-dev setup-interop setup-llamacpp demo test lint interop fuzz nano bench clean
 
 BIN := .venv/bin
 INTEROP := .venv-interop/bin
@@ -49,6 +49,11 @@ setup-interop: .venv-interop/.interop ## the other implementations, in .venv-int
 	@echo "setup: installing gemkit beside the implementations it is compared with (2 GB, once)"
 	@$(INTEROP)/python $(INSTALL) -c constraints/interop.txt -e '.[interop]'
 	@$(INTEROP)/python $(INSTALL) -c constraints/interop.txt --no-deps keras-hub
+	@touch $@
+
+setup-llamacpp: .venv-interop/.llamacpp ## llama.cpp beside them (needs a C++ compiler and ten minutes)
+.venv-interop/.llamacpp: .venv-interop/.interop
+	@CMAKE_BUILD_PARALLEL_LEVEL=2 $(INTEROP)/python $(INSTALL) -c constraints/interop.txt llama-cpp-python
 	@touch $@
 
 demo: .venv/.runtime ## tune the embedded model, label, complete, write a report

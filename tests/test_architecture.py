@@ -48,7 +48,10 @@ WITHOUT_JAX = ("errors", "text")
 MAY_PRINT = ("cli", "__main__")
 DATA_FOLDERS = ("samples", "presets")
 FOREIGN = {"torch", "tensorflow", "keras", "keras_hub", "transformers"}
-HEAVY = {"jax", "jaxlib", "optax", "h5py", "pyarrow", "rich", "sentencepiece", "numpy"}
+HEAVY = {
+    "jax", "jaxlib", "optax", "h5py", "rich", "sentencepiece", "numpy", "duckdb", "tensorstore",
+    "gguf", "huggingface_hub", "kagglehub", "llguidance",
+}  # fmt: skip
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 

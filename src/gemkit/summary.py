@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from gemkit.adapt.lora import Lora, count_adapter, target_paths
+from gemkit.adapt.lora import Lora, adapter_sizes, count_adapter
 from gemkit.model.cache import cache_bytes
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import count_parameters, specs
@@ -71,11 +71,8 @@ def human_bytes(count: float) -> str:
 
 def _rows(config: GemmaConfig, lora: Lora | None) -> Iterator[tuple[str, str, int, int]]:
     table = specs(config)
-    adapted = set(target_paths(config, lora.targets)) if lora is not None else set()
-    sizes = {
-        path: (spec.size, lora.rank * sum(spec.shape) if lora and path in adapted else 0)
-        for path, spec in table.items()
-    }
+    adapted = adapter_sizes(config, lora) if lora is not None else {}
+    sizes = {path: (spec.size, adapted.get(path, 0)) for path, spec in table.items()}
     yield "embed (tied with the head)", f"(T, {config.hidden_size})", *sizes["embed"]
     layers = config.num_layers
     first = [path for path in table if path.startswith("layers.0.")]

@@ -184,7 +184,7 @@ class _Session:
         lm, recipe = self.lm, self.recipe
         trained: Any = (
             jax.tree.map(jnp.copy, lm.base) if self.lora is None
-            else init_adapter(lm.config, self.lora, recipe.fit.seed)
+            else init_adapter(lm.config, self.lora, recipe.fit.seed, lm.base)
         )  # fmt: skip
         stopping = "stopping after this step; Ctrl-C again gives up"
         with (

@@ -40,6 +40,7 @@ def test_a_variant_on_disk_is_shown(
     folder = tmp_path / "models" / VARIANTS["gemma_2b_en"].kaggle
     folder.parent.mkdir(parents=True)
     folder.symlink_to(small_model)
+    folder.with_name(f"{folder.name}.complete").touch()  # the mark of kagglehub
     rows = json.loads(call("models", "--json").out)
     assert [row["path"] for row in rows if row["name"] == "gemma_2b_en"] == [str(folder)]
 

@@ -18,7 +18,7 @@ from gemkit.checkpoint.files import SIZE_LIMITS
 from gemkit.checkpoint.gguf_header import Header
 from gemkit.errors import ConfigError, TokenizerError
 from gemkit.text.tokenizer import Tokenizer
-from gemkit.text.tokenizer_json import _model_proto as model_proto
+from gemkit.text.tokenizer_json import model_proto
 
 TOKENS = "tokenizer.ggml.tokens"
 _SCORES, _TYPES = "tokenizer.ggml.scores", "tokenizer.ggml.token_type"

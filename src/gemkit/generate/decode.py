@@ -197,13 +197,16 @@ def decode_steps(
             cache, drawn, log_p = read(newest, 0)
         return number + 1, _take_in(s, cache, drawn, log_p, guess, drafted)
 
-    made = Made(
+    state = State(cache, jax.tree.map(jnp.asarray, rows), counts, _nothing_made(batch, room))
+    _, state = jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))
+    return state.cache, state.counts, state.made
+
+
+def _nothing_made(batch: int, room: int) -> Made:
+    return Made(
         jnp.full((batch, room), -1, jnp.int32), jnp.zeros((batch, room), jnp.float32),
         *(jnp.zeros((batch,), jnp.int32) for _ in range(3)),
     )  # fmt: skip
-    state = State(cache, jax.tree.map(jnp.asarray, rows), counts, made)
-    _, state = jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))
-    return state.cache, state.counts, state.made
 
 
 def _take_in(

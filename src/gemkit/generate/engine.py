@@ -261,6 +261,8 @@ class Engine:
         drafting = [
             slot for slot, row in live
             if row.answer.request.draft and allowed is None and row.pace.drafts()
+            # A guess further on would be drawn without the penalty of the guesses before it.
+            and not row.answer.request.sampling.penalised
         ]  # fmt: skip
         draft = DRAFT if drafting else 0
         most = min(ROOM, passes * (1 + draft))

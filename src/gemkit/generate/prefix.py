@@ -76,8 +76,11 @@ class PrefixCache:
           False if it does not fit, or if one before it has left.
         """
         *before, key = keys
-        if key in self._blocks or self.match(before) < len(before):
-            return key in self._blocks
+        if key in self._blocks:
+            self.touch(keys)
+            return True
+        if self.match(before) < len(before):
+            return False
         self.touch(before)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
         own = set(before)

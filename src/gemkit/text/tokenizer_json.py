@@ -69,7 +69,7 @@ def sentencepiece_proto(text: bytes | str, name: str) -> bytes:
         raise TokenizerError(
             f"{name} {what}", expected, "copy tokenizer.model from the original repository"
         ) from None
-    return _model_proto(pieces, types, scores, model["unk_token"])
+    return model_proto(pieces, types, scores, model["unk_token"])
 
 
 def _parse(text: bytes | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -254,7 +254,7 @@ def _show(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _model_proto(
+def model_proto(
     pieces: list[str], types: Mapping[str, int], scores: Mapping[str, float], unknown: str
 ) -> bytes:
     """Field numbers are those of sentencepiece_model.proto."""
