@@ -39,7 +39,7 @@ def leftovers(folder: Path) -> list[str]:
     ("files", "said"),
     [
         ({}, "has no config.json; it holds nothing"),
-        ({"a.gguf": "", "b.txt": ""}, "has no config.json; it holds a.gguf, b.txt"),
+        ({"a.onnx": "", "b.txt": ""}, "has no config.json; it holds a.onnx, b.txt"),
         ({"adapter_config.json": "{}"}, "this is an adapter: name its base model"),
         ({"config.json": "{}"}, "has neither model_type nor registered_name"),
     ],

@@ -87,8 +87,8 @@ def recognise(path: Path) -> Row:
     for row in FORMATS.values():
         if row.module.recognises(path):
             return row
-    folder = path.parent if path.is_file() else path
-    if path.is_file() and path.suffix not in (".safetensors", ".h5", ".gguf"):
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and path.suffix not in (".safetensors", ".h5", ".gguf"):
         raise CheckpointError(f"{path} is a {path.suffix or 'plain'} file", UNDERSTOOD)
     if path.suffix == ".gguf" and path.is_file():
         raise CheckpointError(f"{path} does not begin as a GGUF file", UNDERSTOOD)
