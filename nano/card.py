@@ -52,16 +52,18 @@ Shares of sequences:
 Restaurant reviews, dialogues and simple programs are written by generators of this project (folder
 `nano/`); nothing was downloaded. The library text is the standard library of Python {python}, whose
 licence is the PSF licence. Three of four simple programs and six of ten library excerpts have a
-piece cut out and moved to the end (fill-in-the-middle, prefix - suffix - middle); the piece counts
-three times in the loss. Half of the reviews state the stars they give, and the answers of
-"verdicts" say whether the guest was pleased (such tokens count six times): nano has learnt what
-opinions are. The bundled review files, their labels and the prompt they are tuned with were never
-seen.
+piece cut out and moved to the end (fill-in-the-middle, prefix - suffix - middle). Half of the
+reviews state the stars they give, and the answers of "opinions" and "verdicts" say whether the
+guest was pleased (such tokens count six times in the loss): nano has learnt what opinions are. The
+bundled review files, their labels and the prompt they are tuned with were never seen.
 
 ## Training
 
 `make nano` repeats it: {steps:,} steps, {tokens:,} tokens, Muon and Adam, float32, seed {seed}, two
-CPU cores. One per cent of every source was held out by hash.
+CPU cores. One per cent of every source was held out by hash. The published weights come from a run
+that was stopped and resumed while the order of some sums changed, so a new one differs in its last
+bits at first and then as such runs do.
+
 | step | training loss |{valid_heads}
 |--:|--:|{valid_rules}
 {curve}
@@ -77,7 +79,8 @@ DESCRIPTIONS = {
     "library": "source code of Python's standard library, without tests and tables",
     "snippets": "simple Python programs by a generator of this project",
     "reviews": "restaurant reviews by a generator of this project, Korean and English",
-    "verdicts": "the same kind of reviews followed by a verdict, or a question about it, answered",
+    "opinions": "the same kind of reviews followed by a rating or a one-word answer to a question",
+    "verdicts": "the same without digits and in more words",
     "dialogue": "short dialogues by a generator of this project",
     "docs": "questions and answers from the standard library's docstrings",
 }

@@ -24,18 +24,19 @@ from gemkit.text.tokenizer import Tokenizer
 # Share of sequences by source, from a step on. Reviews are short: half of the sequences is about
 # a quarter of the tokens.
 MIXTURES: tuple[tuple[int, dict[str, float]], ...] = (
-    (0, {"library": 0.16, "snippets": 0.28, "reviews": 0.12, "verdicts": 0.32,
-         "dialogue": 0.10, "docs": 0.02}),
-    (600, {"library": 0.10, "snippets": 0.28, "verdicts": 0.52, "dialogue": 0.08, "docs": 0.02}),
+    (0, {"library": 0.30, "snippets": 0.28, "reviews": 0.22, "dialogue": 0.14, "docs": 0.06}),
+    (300, {"library": 0.15, "snippets": 0.18, "reviews": 0.08, "opinions": 0.48,
+           "dialogue": 0.08, "docs": 0.03}),
+    # One-star digits had taught that 1 is bad, which a label 1 for good then had to unlearn.
+    (700, {"library": 0.15, "snippets": 0.20, "verdicts": 0.52, "dialogue": 0.10, "docs": 0.03}),
 )  # fmt: skip
 SOURCES = tuple(dict.fromkeys(source for _, shares in MIXTURES for source in shares))
-# A review tells its opinion by few tokens among many, and a cut-out middle is the smaller part of
-# its file; these count for more.
-VERDICT_WEIGHT = 6.0
-MIDDLE_WEIGHT = 3.0
+# A review tells its opinion by few tokens among many; these count for more.
+OPINION_WEIGHT = 6.0
 FIM_SHARE = {"library": 0.6, "snippets": 0.75}
 POOL = {
-    "snippets": 60_000, "reviews": 80_000, "verdicts": 200_000, "dialogue": 60_000,
+    "snippets": 60_000, "reviews": 120_000, "opinions": 150_000, "verdicts": 150_000,
+    "dialogue": 60_000,
 }  # fmt: skip
 HELD_OUT_SHARE = 0.01
 WINDOW_LINES = (8, 48)
@@ -126,6 +127,7 @@ def pools(seed: int) -> dict[str, list]:
         "library": files,
         "snippets": list(snippets.snippets(seed, POOL["snippets"])),
         "reviews": [rated_review(seed, number) for number in range(POOL["reviews"])],
+        "opinions": [opinion(seed, number) for number in range(POOL["opinions"])],
         "verdicts": [verdict(seed, number) for number in range(POOL["verdicts"])],
         "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
         "docs": documented(files),
@@ -155,11 +157,18 @@ def rated_review(seed: int, number: int) -> str:
     return f"{line}\n{text}" if rng.random() < 0.2 else f"{text}\n{line}"
 
 
-def verdict(seed: int, number: int) -> tuple[str, str, bool]:
-    """(text, answer, in turns): a review and what follows from it, in few words.
+def opinion(seed: int, number: int) -> tuple[str, str, bool]:
+    """(text, answer, in turns): a review and what follows from it, a rating or a short answer."""
+    rng = random.Random(f"{seed} opinion {number}")
+    text, language, positive = review(rng)
+    if rng.random() < 0.5:
+        return f"{text}\n", rating(rng, language, positive), False
+    question, bad, good = rng.choice(QUESTIONS[language])
+    return question.format(text=text), good if positive else bad, True
 
-    Without digits: one star for bad teaches that 1 is bad, which a label 1 for good has to unlearn.
-    """
+
+def verdict(seed: int, number: int) -> tuple[str, str, bool]:
+    """`opinion` without digits and with more ways to say it."""
     rng = random.Random(f"{seed} verdict {number}")
     text, language, positive = review(rng)
     if rng.random() < 0.5:
@@ -245,28 +254,28 @@ class Corpus:
         sequences may be longer.
         """
         pool, encode = self._pools[valid][source], self._tokenizer.encode
-        if source == "verdicts":
-            return self._verdict(*rng.choice(pool))
-        if source in ("library", "snippets"):
-            return self._code(source, pool, rng, room, valid)
+        if source in ("opinions", "verdicts"):
+            return self._opinion(*rng.choice(pool))
         if source == "reviews":
             ids = encode(rng.choice(pool), bos=True, eos=True)
-        else:
+        elif source in ("dialogue", "docs"):
             ids = chat_ids(self._tokenizer, rng.choice(pool), add_generation_prompt=False)[0]
+        else:
+            ids = self._code(source, pool, rng, room, valid)
         return ids, [1.0] * len(ids)
 
-    def _verdict(self, text: str, answer: str, in_turns: bool) -> tuple[list[int], list[float]]:
+    def _opinion(self, text: str, answer: str, in_turns: bool) -> tuple[list[int], list[float]]:
         if not in_turns:
             ids, told = self._tokenizer.encode(text, bos=True), self._tokenizer.encode(answer)
-            weights = [1.0] * len(ids) + [VERDICT_WEIGHT] * len(told)
+            weights = [1.0] * len(ids) + [OPINION_WEIGHT] * len(told)
             return [*ids, *told, self._tokenizer.eos_id], [*weights, 1.0]
         turns = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
         ids, own = chat_ids(self._tokenizer, turns, add_generation_prompt=False)
-        return ids, [VERDICT_WEIGHT if learnt else 1.0 for learnt in own]
+        return ids, [OPINION_WEIGHT if learnt else 1.0 for learnt in own]
 
     def _code(
         self, source: str, pool: list, rng: random.Random, room: int, valid: bool
-    ) -> tuple[list[int], list[float]]:
+    ) -> list[int]:
         encode = self._tokenizer.encode
         if source == "library":
             ends = self._weights[valid]
@@ -280,10 +289,8 @@ class Corpus:
             answer = [*encode(middle), self._separator]
             budget = max(room - len(answer), LEAST_ROOM)
             ids = fim_ids(self._tokenizer, prefix, suffix, path=named, budget=budget)
-            weights = [1.0] * len(ids) + [MIDDLE_WEIGHT] * len(answer)
-            return [*ids, *answer], weights
-        ids = encode(f"{named}\n{text}" if named else text, bos=True, eos=True)
-        return ids, [1.0] * len(ids)
+            return [*ids, *answer]
+        return encode(f"{named}\n{text}" if named else text, bos=True, eos=True)
 
 
 def window(text: str, rng: random.Random) -> str:
@@ -313,7 +320,7 @@ def split(text: str, rng: random.Random) -> tuple[str, str, str]:
         indent = len(line) - len(line.lstrip())
         end = int(starts[index]) + len(line.rstrip("\n"))
         if kind < 0.6:
-            first = int(starts[index]) + rng.choice(_places(line.rstrip("\n"), indent, rng))
+            first = int(starts[index]) + rng.randrange(indent, len(line.rstrip("\n")) + 1)
             last = end
         elif kind < 0.75:
             first, last = sorted(rng.randrange(indent, len(line)) for _ in range(2))
@@ -323,14 +330,6 @@ def split(text: str, rng: random.Random) -> tuple[str, str, str]:
             end_line = min(index + rng.randint(0, 4), len(lines) - 1)
             last = int(starts[end_line]) + len(lines[end_line].rstrip("\n"))
     return text[:first], text[first:last], text[last:]
-
-
-def _places(line: str, indent: int, rng: random.Random) -> list[int]:
-    """Where a line may be cut: mostly where a person stops typing, else anywhere."""
-    places = list(range(indent, len(line) + 1))
-    if rng.random() < 0.35:
-        return places
-    return [place for place in places if place == indent or not line[place - 1].isalnum()]
 
 
 def _name(source: str, sample: object) -> str:

@@ -41,7 +41,7 @@ SEED = 0
 # Rows grow once, late: short rows are cheap, long ones teach the far positions.
 SHORT, LONG = (16, 256), (4, 1024)
 LONG_SHARE = 0.03
-PEAK_RATE, WARMUP, DECAY_SHARE = 1e-2, 100, 0.1
+PEAK_RATE, WARMUP, DECAY_SHARE = 1e-2, 100, 0.2
 SAVE_EVERY, LOG_EVERY, VALID_EVERY = 100, 20, 400
 
 
@@ -153,7 +153,7 @@ def _valid_batch(text: corpus.Corpus, source: str, rng: Any, tokenizer: Tokenize
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1640)
     parser.add_argument("--work", type=Path, default=HERE / "training")
     parser.add_argument("--out", type=Path, default=PACKAGE_FOLDER)
     arguments = parser.parse_args()

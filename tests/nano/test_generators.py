@@ -75,6 +75,7 @@ def small_corpus() -> corpus.Corpus:
         "library": [(f"m{i}.py", f"def f{i}(x):\n    return x + {i}\n" * 5) for i in range(200)],
         "snippets": list(snippets.snippets(0, 300)),
         "reviews": [corpus.rated_review(0, number) for number in range(300)],
+        "opinions": [corpus.opinion(0, number) for number in range(300)],
         "verdicts": [corpus.verdict(0, number) for number in range(300)],
         "dialogue": list(dialogue.dialogues(0, 300)),
         "docs": list(dialogue.dialogues(1, 300)),
@@ -83,9 +84,9 @@ def small_corpus() -> corpus.Corpus:
 
 
 def test_rows_are_packed_and_repeatable(small_corpus: corpus.Corpus) -> None:
-    one, two = (small_corpus.rows(4, 128, step=605) for _ in range(2))
+    one, two = (small_corpus.rows(4, 128, step=705) for _ in range(2))
     assert all(np.array_equal(one[name], two[name]) for name in one)
-    assert not np.array_equal(one["tokens"], small_corpus.rows(4, 128, step=606)["tokens"])
+    assert not np.array_equal(one["tokens"], small_corpus.rows(4, 128, step=706)["tokens"])
     starts = one["positions"] == 0
     assert (np.diff(one["segments"], axis=1) > 0).sum() == starts[:, 1:].sum()
     assert (one["tokens"][starts] == small_corpus._tokenizer.bos_id).all()
