@@ -7,7 +7,7 @@ import numpy as np
 from measure import Row, Seconds, compared, interleave, rates
 from models import RIVAL, Limits, Size, has_rival, random_ids, rival_inputs, rival_model, weights
 
-from gemkit.generate.decode import Decoding
+from gemkit.generate.decoding import Decoding
 from gemkit.generate.sampling import Sampling
 from gemkit.language_model import BATCH_STEPS, STREAM_STEPS
 from gemkit.model.weights import Params, count_parameters

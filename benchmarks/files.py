@@ -3,7 +3,6 @@
 Before each measurement the files leave the page cache, so that both sides wait for the disk.
 """
 
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import Row, Seconds, compared, interleave, limited, rates
+from measure import Row, Seconds, beside, interleave, limited, rates
 from models import Size
 
 from gemkit.model.variants import VARIANTS
@@ -67,21 +66,13 @@ def run(size: Size) -> list[Row]:
     what = f"{count_parameters(config) / 1e9:.1f}B parameters in bfloat16, {stored:.1f} GB"
     peak = [most / GIGABYTE - stored for most in found["load"]["bytes"]]
     return [
-        _beside("load a folder", beyond("load"), read,
-                f"{what}; ratio to reading the bytes; imports left out", at_least=1),
+        beside("load a folder", "GB/s", beyond("load"), read,
+               f"{what}; ratio to reading the bytes; imports left out", at_least=1),
         limited("load a folder, memory over the model", "GB", peak, 1.0, "of the whole process"),
-        _beside("convert to GGUF", beyond("convert"), copied,
-                "probes of source and result included; ratio to copying the bytes"),
-        _beside("convert to GGUF, Q8_0", beyond("quantise"), copied, "the same"),
+        beside("convert to GGUF", "GB/s", beyond("convert"), copied,
+               "probes of source and result included; ratio to copying the bytes"),
+        beside("convert to GGUF, Q8_0", "GB/s", beyond("quantise"), copied, "the same"),
     ]  # fmt: skip
-
-
-def _beside(
-    what: str, ours: list[float], bytewise: list[float], remark: str,
-    at_least: float | None = None,
-) -> Row:  # fmt: skip
-    row = compared(what, "GB/s", ours, bytewise, remark, at_least)
-    return dataclasses.replace(row, rival=None)  # the table's rival is another program
 
 
 def _timed(cold: Path, work: Callable[[], None]) -> Seconds:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Seconds = dict[str, float]
 """Part of a side's work → seconds it took."""
@@ -78,6 +78,15 @@ def compared(
     return Row(
         what, unit, statistics.median(ours), rival, ratio, target, met, remark, rounds
     )  # fmt: skip
+
+
+def beside(
+    what: str, unit: str, ours: list[float], other: list[float], remark: str = "",
+    at_least: float | None = None, lower_is_better: bool = False,
+) -> Row:  # fmt: skip
+    """`compared`, the other side being no rival but what the remark says."""
+    row = compared(what, unit, ours, other, remark, at_least, lower_is_better)
+    return replace(row, rival=None)
 
 
 def limited(

@@ -35,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, An
 def test_every_benchmark_gives_figures(results: tuple[str, dict[str, Any], str]) -> None:
     rows = results[1]["rows"]
     assert {name: len(part) > 0 for name, part in rows.items()} == dict.fromkeys(
-        ("tune", "label", "decode", "startup", "files"), True
+        ("tune", "label", "decode", "generate", "startup", "files"), True
     )
     assert all(row["gemkit"] > 0 for row in sum(rows.values(), []))
 

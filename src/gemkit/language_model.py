@@ -16,7 +16,8 @@ from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import GenerationError, TokenizerError, UsageError
 from gemkit.generate.choice import Choice as Choice
 from gemkit.generate.choice import Normalize, make_choices
-from gemkit.generate.decode import Decoding, bucket
+from gemkit.generate.decode import bucket
+from gemkit.generate.decoding import Decoding
 from gemkit.generate.sampling import Sampling
 from gemkit.generate.score import Progress, score_continuations
 from gemkit.model import transformer

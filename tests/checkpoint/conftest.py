@@ -1,6 +1,5 @@
 """Tiny models of every generation, with sizes that differ wherever two could be confused."""
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-import sentencepiece
+from vocabulary import small_vocabulary
 
 from gemkit.model.config import GemmaConfig
 from gemkit.text.tokenizer import Tokenizer
@@ -82,16 +81,7 @@ def same() -> Callable[[Params, Params], bool]:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """A vocabulary of 320 pieces with Gemma's first ids."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["the soup was warm and the bread was fresh"] * 20),
-        model_writer=model, model_type="bpe", vocab_size=320, byte_fallback=True, pad_id=0,
-        eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>",
-        user_defined_symbols=["<start_of_turn>", "<end_of_turn>"], minloglevel=2,
-        hard_vocab_limit=False, add_dummy_prefix=False, normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-    )  # fmt: skip
-    return Tokenizer.from_bytes(model.getvalue())
+    return small_vocabulary()
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,9 @@ def damaged(folder: Path, seed: int, number: int) -> str:
 
 def work(kind: str, seed: int, first: int, end: int, base: Path) -> None:
     """Reads samples `first` to `end`; a line of JSON before and after each."""
-    sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE)]
+    sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE.parent), str(HERE)]
     from readers import READERS
+    from vocabulary import small_vocabulary
 
     from gemkit.errors import GemkitError
 
@@ -51,7 +52,7 @@ def work(kind: str, seed: int, first: int, end: int, base: Path) -> None:
     whole = base / "whole"
     if not whole.exists():
         whole.mkdir()
-        make(whole, vocabulary())
+        make(whole, small_vocabulary())
     read(whole)
     _watch(base)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -91,26 +92,6 @@ def _watch(base: Path) -> None:
 
 def _say(number: int, **what: str) -> None:
     print(json.dumps({"number": number, **what}), flush=True)
-
-
-def vocabulary() -> Any:
-    """A small vocabulary with Gemma's first ids."""
-    import io
-
-    import sentencepiece
-
-    from gemkit.text.tokenizer import Tokenizer
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["the soup was warm and the bread was fresh"] * 20),
-        model_writer=model, model_type="bpe", vocab_size=320, byte_fallback=True, pad_id=0,
-        eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>",
-        user_defined_symbols=["<start_of_turn>", "<end_of_turn>"], minloglevel=2,
-        hard_vocab_limit=False, add_dummy_prefix=False, normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-    )  # fmt: skip
-    return Tokenizer.from_bytes(model.getvalue())
 
 
 def outcomes(kind: str, seed: int, count: int, base: Path) -> Iterator[tuple[int, str, str]]:

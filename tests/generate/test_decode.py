@@ -12,7 +12,8 @@ from tiny import CONFIGS, GEMMA1, GEMMA2, GEMMA3, VOCABULARY, full_logits, ids, 
 
 from gemkit.errors import GenerationError
 from gemkit.generate import decode
-from gemkit.generate.decode import Decoding, bucket, pad_right, power
+from gemkit.generate.decode import bucket, pad_right, power
+from gemkit.generate.decoding import Decoding
 from gemkit.generate.sampling import Sampling
 from gemkit.model.config import GemmaConfig
 

@@ -5,7 +5,6 @@ window, caps low enough to bend, N != K, N*H != D, scaled positions, ragged rows
 """
 
 import dataclasses
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import keras_hub
 import numpy as np
 import pytest
-import sentencepiece
+from vocabulary import small_vocabulary
 
 from gemkit.adapt.lora import Adapter, Lora, attach
 from gemkit.checkpoint import keras_lora, keras_write
@@ -82,16 +81,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     """A vocabulary of 320 pieces with Gemma's first ids."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["the soup was warm and the bread was fresh"] * 20),
-        model_writer=model, model_type="bpe", vocab_size=320, byte_fallback=True, pad_id=0,
-        eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>",
-        user_defined_symbols=["<start_of_turn>", "<end_of_turn>"], hard_vocab_limit=False,
-        add_dummy_prefix=False, normalization_rule_name="identity", minloglevel=2,
-        remove_extra_whitespaces=False,
-    )  # fmt: skip
-    return Tokenizer.from_bytes(model.getvalue())
+    return small_vocabulary()
 
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 70_000])

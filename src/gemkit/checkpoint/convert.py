@@ -1,6 +1,7 @@
 """From any format to any other, a tensor at a time, with a proof that it is the same model."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def convert(
         read = _reader(held.config, table, held.tensors.found, tick)
         vocabulary = held.tokenizer() if held.tokenizer is not None else None
         expected = probe_logits(held.config, lambda path: read(path, own))
-        leaves = {path: _leaf(read, path, own) for path in table}
+        leaves = {path: functools.partial(read, path, own) for path in table}
         remarks, proof = save_leaves(
             target, held.config, leaves, own, vocabulary, format, dtype,
             lambda written: _prove(written, held.config, expected, (own, dtype or own), tick),
@@ -105,13 +106,14 @@ def save_merged(
     own = merged(leaves["embed"]).dtype.name
     plain = dict(flatten(merge(params)))
 
-    def read(path: str, _: str) -> Any:
+    def read(path: str) -> Any:
         tick()
         return plain[path]
 
     remarks, proof = save_leaves(
-        target, config, {path: _leaf(read, path, own) for path in plain}, own, tokenizer, format,
-        dtype, lambda written: _prove(written, config, expected, (own, dtype or own), tick),
+        target, config, {path: functools.partial(read, path) for path in plain}, own, tokenizer,
+        format, dtype,
+        lambda written: _prove(written, config, expected, (own, dtype or own), tick),
     )  # fmt: skip
     report = Report("adapter merged", len(plain), sum(plain[p] is not leaves[p] for p in plain))
     return _conversion(report, format_row(format).title, remarks, proof)
@@ -174,7 +176,3 @@ def _ticks(progress: Progress | None, total: int) -> Callable[[], None]:
             progress(next(done), total)
 
     return tick
-
-
-def _leaf(read: Callable[[str, str], Any], path: str, dtype: str) -> Callable[[], Any]:
-    return lambda: read(path, dtype)

@@ -1,14 +1,10 @@
-"""The engine against itself: batch 8 and 1, a prefix hit and a miss, drafts and none.
+"""The engine against itself: batch 8 and 1, a prefix hit and a miss, drafts and none."""
 
-    python benchmarks/bench_generate.py [--quick]
-"""
-
-import argparse
 import time
 from collections.abc import Callable
 
-from measure import Row, Seconds, compared, interleave, rates
-from models import FULL, QUICK, Size, random_ids, weights
+from measure import Row, Seconds, beside, interleave, rates
+from models import Size, random_ids, weights
 
 from gemkit.generate.engine import Engine
 from gemkit.generate.prefix import PrefixCache
@@ -33,13 +29,13 @@ def run(size: Size) -> list[Row]:
     one, many = rates(steps, found["one"]["steps"]), rates(BATCH * steps, found["batch"]["steps"])
     quoted = {name: rates(size.new, found[name]["whole"]) for name in ("plain", "draft")}
     return [
-        compared(f"batch {BATCH} beside batch 1", "tokens/s", many, one, "the same engine", 3),
-        compared(
+        beside(f"batch {BATCH} beside batch 1", "tokens/s", many, one, "the same engine", 3),
+        beside(
             f"first token, {PREFIX} of {PREFIX + REST} tokens read before", "s",
             found["prefix"]["hit"], found["prefix"]["miss"], "beside nothing read before", 15,
             lower_is_better=True,
         ),
-        compared(
+        beside(
             "prompt lookup, random weights", "tokens/s", quoted["draft"], quoted["plain"],
             f"a prompt of {REPEATS} repeats; what a tuned model gains is not measured here",
         ),
@@ -97,11 +93,3 @@ def quoting(size: Size, params: Params, draft: bool) -> Callable[[], Seconds]:
         return {"whole": time.perf_counter() - began}
 
     return decode
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tiny shape, to see that it runs")
-    for row in run(QUICK if parser.parse_args().quick else FULL):
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
-        print(f"{row.what}: {row.gemkit:.4g} and {row.rival:.4g} {row.unit}, {ratio} {row.target}")
