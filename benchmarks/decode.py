@@ -7,9 +7,9 @@ import numpy as np
 from measure import Row, Seconds, compared, interleave, rates
 from models import RIVAL, Limits, Size, has_rival, random_ids, rival_inputs, rival_model, weights
 
-from gemkit.generate.decoding import Decoding
-from gemkit.generate.sampling import Sampling
-from gemkit.language_model import BATCH_STEPS, STREAM_STEPS
+from gemkit.answering.answerer import BATCH_STEPS, STREAM_STEPS
+from gemkit.generate.engine import Engine
+from gemkit.generate.request import Request
 from gemkit.model.weights import Params, count_parameters
 
 Answers = dict[str, list[int]]
@@ -63,17 +63,18 @@ def ours(
     size: Size, params: Params, answers: Answers, name: str, piece: int
 ) -> Callable[[], Seconds]:
     """Decodes `piece` tokens at a time."""
-    prompt = random_ids(size, 1, size.prompt).tolist()
+    prompt = tuple(random_ids(size, 1, size.prompt)[0].tolist())
 
     def decode() -> Seconds:
         began = time.perf_counter()
-        decoding = Decoding(params, size.config, prompt, [size.new], (), Sampling())
-        answer = decoding.advance(1)[0]
+        engine = Engine(params, size.config, slots=1)
+        answer = engine.add(Request(prompt, size.new))
+        engine.step(1)
         middle = time.perf_counter()
-        while decoding.running():
-            answer += decoding.advance(piece)[0]
+        while engine.running():
+            engine.step(piece)
         end = time.perf_counter()
-        answers[name] = answer
+        answers[name] = answer.tokens
         return {"steps": end - middle, "whole": end - began}
 
     return decode

@@ -1,11 +1,19 @@
-"""The engine against itself: batch 8 and 1, a prefix hit and a miss, drafts and none."""
+"""gemkit against itself: batch 8 and 1, starts read before or not, drafts, a second process."""
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
 
-from measure import Row, Seconds, beside, interleave, rates
+from measure import Row, Seconds, beside, interleave, limited, rates
 from models import Size, random_ids, weights
 
+import gemkit
+from gemkit.generate import score
 from gemkit.generate.engine import Engine
 from gemkit.generate.prefix import PrefixCache
 from gemkit.generate.request import Request
@@ -14,20 +22,32 @@ from gemkit.model.weights import Params
 BATCH = 8
 PREFIX, REST = 1024, 6
 REPEATS = 4
+INSTRUCTION = 200
+"""Tokens that begin all texts to be labelled."""
+MORE = 10
+"""Texts labelled with a shared start for each one that is scored whole."""
+LABELS = ((301,), (302,))
+EDITED = Path(gemkit.__file__).parent / "samples/code/bank_account.py"
+FIRST_TOKEN = 0.15
 
 
 def run(size: Size) -> list[Row]:
-    """Rows for batches, prefixes and drafts."""
+    """Rows for batches, prefixes, labels, drafts and starting."""
     params = weights(size)
     sides: dict[str, Callable[[], Seconds]] = {
         "one": batch(size, params, 1), "batch": batch(size, params, BATCH),
-        "prefix": prefix(size, params), "plain": quoting(size, params, False),
-        "draft": quoting(size, params, True),
+        "prefix": prefix(size, params), "label": label(size, params),
+        "plain": quoting(size, params, False), "draft": quoting(size, params, True),
+        "nano": editing(size),
     }  # fmt: skip
     _, found = interleave(sides, size.rounds)
     steps = size.new - 1
     one, many = rates(steps, found["one"]["steps"]), rates(BATCH * steps, found["batch"]["steps"])
     quoted = {name: rates(size.new, found[name]["whole"]) for name in ("plain", "draft")}
+    labelled = {
+        name: rates(texts, found["label"][name])
+        for name, texts in (("shared", size.texts * MORE), ("whole", size.texts))
+    }
     return [
         beside(f"batch {BATCH} beside batch 1", "tokens/s", many, one, "the same engine", 3),
         beside(
@@ -36,10 +56,106 @@ def run(size: Size) -> list[Row]:
             lower_is_better=True,
         ),
         beside(
+            f"labels of {size.text} tokens after {INSTRUCTION} shared", "texts/s",
+            labelled["shared"], labelled["whole"],
+            f"{size.texts * MORE} texts, beside {size.texts} scored whole", 4,
+        ),
+        beside(
             "prompt lookup, random weights", "tokens/s", quoted["draft"], quoted["plain"],
-            f"a prompt of {REPEATS} repeats; what a tuned model gains is not measured here",
+            f"a prompt of {REPEATS} repeats",
+        ),
+        *nano_rows(found["nano"], size),
+    ]  # fmt: skip
+
+
+def nano_rows(found: dict[str, list[float]], size: Size) -> list[Row]:
+    """What nano does when a file is edited, and how soon it begins."""
+    speed = {name: rates(1, found[name]) for name in ("draft", "plain")}
+    started = [started_twice() for _ in range(size.rounds)]
+    compiled = sum(each["programs"] for each in started)
+    return [
+        beside(
+            "prompt lookup, nano editing a file", "answers/s", speed["draft"], speed["plain"],
+            f"{EDITED.name} written again with another name; the same answer", 1.3,
+        ),
+        limited("first token, nano, warm", "s", found["first"], FIRST_TOKEN, "through lm.stream"),
+        beside(
+            "first token, nano, second process", "s", [each["second"] for each in started],
+            [each["first"] for each in started],
+            f"from loading on, beside an empty cache of programs; {compiled:.0f} programs that "
+            "take 0.1 s or more were compiled anew", lower_is_better=True,
         ),
     ]  # fmt: skip
+
+
+def label(size: Size, params: Params) -> Callable[[], Seconds]:
+    """Scores two labels of texts that begin alike: with the start shared, and whole."""
+    texts = random_ids(size, size.texts * MORE, INSTRUCTION + size.text)
+    texts[:, :INSTRUCTION] = texts[0, :INSTRUCTION]
+    prompts = texts.tolist()
+
+    def seconds(count: int) -> float:
+        began = time.perf_counter()
+        score.score_continuations(params, size.config, prompts[:count], LABELS)
+        return time.perf_counter() - began
+
+    def sides() -> Seconds:
+        shared = seconds(len(prompts))
+        with mock.patch.object(score, "shared_length", lambda _: 0):
+            return {"shared": shared, "whole": seconds(size.texts)}
+
+    return sides
+
+
+def editing(size: Size) -> Callable[[], Seconds]:
+    """Nano writes a file again that it was given, with a class renamed at its start."""
+    lm = gemkit.load("nano", prefix_bytes=0)
+    text = EDITED.read_text("utf-8")
+    name = text.split("class ")[1].split(":")[0].split("(")[0]
+    start = text[: text.index("    def ", text.index("class "))]
+    prompt = f"{text}\n\n\n{start.replace(name, 'Other' + name)}"
+    new = 4 * size.new
+
+    def sides() -> Seconds:
+        found: Seconds = {}
+        answers = []
+        for side, draft in (("draft", True), ("plain", False)):
+            began = time.perf_counter()
+            answers.append(lm.generate(prompt, max_new_tokens=new, draft=draft))
+            found[side] = time.perf_counter() - began
+        assert answers[0] == answers[1]
+        began = time.perf_counter()
+        pieces = lm.stream("Dear", max_new_tokens=4)
+        next(pieces)
+        return {**found, "first": time.perf_counter() - began}
+
+    return sides
+
+
+CHILD = """
+import time, gemkit
+from gemkit.cli.runtime import prepare_jax
+prepare_jax()
+began = time.perf_counter()
+next(gemkit.load("nano").stream("Dear", max_new_tokens=4))
+print(time.perf_counter() - began)
+"""
+
+
+def started_twice() -> Seconds:
+    """Two processes that share a cache of programs: seconds of each, programs the second adds."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "XDG_CACHE_HOME": folder}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        seconds, programs = [], []
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", CHILD], env=environment, check=True, capture_output=True,
+                text=True,
+            )  # fmt: skip
+            seconds.append(float(done.stdout))
+            programs.append(len(list(Path(folder).rglob("*-cache"))))
+    return {"first": seconds[0], "second": seconds[1], "programs": programs[1] - programs[0]}
 
 
 def batch(size: Size, params: Params, rows: int) -> Callable[[], Seconds]:

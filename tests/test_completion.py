@@ -10,6 +10,8 @@ import small
 
 import gemkit
 from gemkit.errors import GenerationError, TokenizerError, UsageError
+from gemkit.generate.engine import Engine
+from gemkit.generate.request import Answer, Request
 from gemkit.language_model import LanguageModel
 from gemkit.text.fim import fim_ids, fim_stop_ids
 from gemkit.text.templates import explain_prompt
@@ -20,56 +22,52 @@ def lm(small_model: Path) -> LanguageModel:
     return gemkit.load(small_model)
 
 
-class Writer:
-    """Stands for the model: writes a text in pieces and counts them."""
-
-    def __init__(self, text: str, size: int = 3) -> None:
-        self.pieces = [text[start : start + size] for start in range(0, len(text), size)]
-        self.written = 0
-        self.asked: tuple[Any, ...] = ()
-        self.closed = False
-
-    def __call__(self, *asked: Any) -> Iterator[str]:
-        self.asked = asked
-        try:
-            for piece in self.pieces:
-                self.written += 1
-                yield piece
-        finally:
-            self.closed = True
+WRITTEN = "return 1\n\n\ndef g():\n    return 2\n" + "x = 3\n" * 20
 
 
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, Answer]]:
+    """What the engine is asked, and what came of it."""
+    asked: list[tuple[Request, Answer]] = []
+    add = Engine.add
+
+    def added(self: Engine, request: Request) -> Answer:
+        asked.append((request, add(self, request)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(Engine, "add", added)
+    return asked
+
+
+@pytest.mark.parametrize("lines", ["auto", "one"])
 def test_writing_stops_where_the_middle_ends(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, requests: list[tuple[Request, Answer]], lines: Any
 ) -> None:
-    writer = Writer("return 1\n\n\ndef g():\n    return 2\n" + "x = 3\n" * 50)
-    monkeypatch.setattr(lm, "_pieces", writer)
-    assert lm.complete("def f():\n    ", "\n") == "return 1"
-    assert writer.closed and writer.written == 4
-    assert lm.complete("def f():\n    ", "\n", lines="one") == "return 1"
-    assert writer.written == 4 + 3
+    """The model is made to write this text, and would go on for long."""
+    middle = lm.complete(
+        "def f():\n    ", "\n", lines=lines, choices=[WRITTEN], max_new_tokens=60
+    )
+    assert middle == "return 1"
+    (_, answer), = requests
+    whole = lm.tokenizer.encode(WRITTEN)
+    assert answer.tokens == whole[: len(answer.tokens)]
+    assert answer.ended == "cancelled" and len(answer.tokens) < 30 < len(whole)
 
 
-def test_a_middle_that_never_ends_is_given_whole(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lm, "_pieces", Writer("x = 1\n" * 5))
-    assert lm.complete("", "", {"a.py": ""}) == "x = 1\n" * 5
+def test_a_middle_that_never_ends_is_given_whole(lm: LanguageModel) -> None:
+    assert lm.complete("", "", {"a.py": ""}, choices=["x = 1\n" * 3]) == "x = 1\n" * 3
 
 
 @pytest.mark.parametrize("order", ["psm", "spm"])
 def test_the_prompt_and_what_ends_it(
-    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, order: Any
+    lm: LanguageModel, requests: list[tuple[Request, Answer]], order: Any
 ) -> None:
-    writer = Writer("y")
-    monkeypatch.setattr(lm, "_pieces", writer)
-    lm.complete("x = ", "\n", {"b.py": "y = 1\n"}, "a.py", order, max_new_tokens=7, stop="z")
-    ids, limit, sampling, stops, ends = writer.asked
-    assert ids == fim_ids(lm.tokenizer, "x = ", "\n", {"b.py": "y = 1\n"}, "a.py", order)
-    assert (limit, sampling.temperature, stops) == (7, 0.0, ("z",))
-    lm.complete("x = ")
-    assert writer.asked[1] == small.CONTEXT // 4
-    assert set(ends) == set(fim_stop_ids(lm.tokenizer)) and len(ends) == 6
+    lm.complete("x = ", "\n", {"b.py": "y = 1\n"}, "a.py", order, max_new_tokens=7)
+    lm.complete("x = ", max_new_tokens=None)
+    (one, _), (two, _) = requests
+    assert [*one.prompt] == fim_ids(lm.tokenizer, "x = ", "\n", {"b.py": "y = 1\n"}, "a.py", order)
+    assert (one.limit, one.sampling.temperature, two.limit) == (7, 0.0, small.CONTEXT // 4)
+    assert set(one.stop_ids) == set(fim_stop_ids(lm.tokenizer)) and len(one.stop_ids) == 6
 
 
 @pytest.mark.parametrize(

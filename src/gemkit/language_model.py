@@ -1,8 +1,8 @@
 """The user's object: a model with its tokenizer, in words instead of ids."""
 
-import contextlib
+import dataclasses
 import functools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from gemkit.adapt.lora import Adapter, Lora, attach, merge
+from gemkit.adapt.quantize import method_of
+from gemkit.answering.answerer import Answerer
+from gemkit.answering.options import Options as Options
+from gemkit.answering.options import make_options
+from gemkit.answering.reply import Reply as Reply
 from gemkit.checkpoint.load import params_hash
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import GenerationError, TokenizerError, UsageError
 from gemkit.generate.choice import Choice as Choice
 from gemkit.generate.choice import Normalize, make_choices
-from gemkit.generate.decode import bucket
-from gemkit.generate.decoding import Decoding
-from gemkit.generate.sampling import Sampling
-from gemkit.generate.score import Progress, score_continuations
-from gemkit.model import transformer
+from gemkit.generate.decode import all_logits
+from gemkit.generate.prefix import BUDGET
+from gemkit.generate.score import Progress
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
 from gemkit.summary import summary_table
 from gemkit.text.chat import Message, chat_ids
 from gemkit.text.fim import Order, fim_ids, fim_stop_ids
 from gemkit.text.middle import Gap, Lines
-from gemkit.text.stops import StopText
 from gemkit.text.templates import explain_prompt
 from gemkit.text.tokenizer import Tokenizer
 from gemkit.text.transcript import without_prompts
 
-NEW_TOKENS, MIDDLE_TOKENS = 256, 128
-"""Most new tokens, and most of a middle, where neither a limit nor the context says otherwise."""
-BATCH_STEPS, STREAM_STEPS = 32, 4
-"""Tokens made on the device between two looks at the text."""
+MIDDLE_TOKENS = 128
+"""Most tokens of a middle, where neither a limit nor the context says otherwise."""
 
 
 class LanguageModel:
@@ -47,6 +47,9 @@ class LanguageModel:
       params: the weights tree; adapted matrices are `LoraWeight` leaves.
       tokenizer: raises when used if the checkpoint had none; `optional_tokenizer` is None then.
       lora, adapter: settings and matrices of the adapter, None without one.
+      cache_dtype: of keys and values; None for that of the weights, "int8" for a quarter of
+        float32's memory.
+      prefix_bytes: memory for prompt starts that later calls may share; 0 keeps none.
     """
 
     def __init__(
@@ -56,6 +59,9 @@ class LanguageModel:
         self.name, self.config, self.base = name, config, base
         self.lora, self.adapter = lora, adapter
         self.optional_tokenizer = tokenizer
+        self.cache_dtype: str | None = None
+        self.prefix_bytes = BUDGET
+        self._kept: Answerer | None = None
 
     @functools.cached_property
     def params(self) -> Params:
@@ -87,75 +93,89 @@ class LanguageModel:
         """Layers, shapes and parameter counts as a table; with a rank, what LoRA would train."""
         lora = Lora(rank=lora_rank) if lora_rank is not None else self.lora
         itemsize = jnp.dtype(self.base["embed"].dtype).itemsize
-        return summary_table(self.name, self.config, itemsize, lora)
+        return summary_table(self.name, self.config, itemsize, lora, method_of(self.base))
 
     def logits(self, ids: Any) -> jax.Array:
         """ids [T] or [B, T], 0 = padding on the right → float32 logits [..., T, V]."""
         tokens = np.atleast_2d(np.asarray(ids, np.int32))
-        found = _all_logits(self.params, self.config, tokens)
+        found = all_logits(self.params, self.config, tokens)
         return found[0] if np.ndim(ids) == 1 else found
 
     def generate(
-        self, prompts: str | Sequence[str], max_new_tokens: int | None = None,
-        max_length: int | None = None, temperature: float = 0.0, top_k: int | None = None,
-        top_p: float | None = None, min_p: float | None = None, repetition_penalty: float = 1.0,
-        seed: int = 0, stop: str | Sequence[str] = (), echo: bool = False,
-        parse_special: bool = False,
+        self, prompts: str | Sequence[str], *, echo: bool = False, parse_special: bool = False,
+        **options: Any,
     ) -> Any:  # fmt: skip
         """Continues a prompt, or several as one batch: str → str, list → list.
 
-        Ends at the end of text, the end of a turn, a `stop` string (left out) or the limit.
-
         Args:
           prompts: text; `<bos>` is put before it.
-          max_new_tokens: most tokens of the answer.
-          max_length: most tokens of prompt and answer together.
-          temperature: 0 for greedy.
-          top_k, top_p, min_p, repetition_penalty, seed: see `generate.sampling.Sampling`.
-          stop: strings that end the answer.
           echo: put the prompt before the answer.
           parse_special: let `<|fim_prefix|>` and the like in the prompt be those tokens.
+          options: see `Options`: max_new_tokens, temperature, stop, …
+
+        Returns:
+          The answer in place of each prompt; with `n` a list of so many.
 
         Raises:
           GenerationError: a prompt that is empty or fills the context.
-          UsageError: a setting out of range.
+          UsageError: an option that is unknown, out of range or contradicts another.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        asked = make_options(options)
+        found = self._replies(prompts, parse_special, asked)
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        ids = [self._prompt_ids(text, parse_special) for text in texts]
-        answers = self._answers(
-            ids, self._limits(ids, max_new_tokens, max_length), sampling, _stops(stop)
-        )  # fmt: skip
-        if echo:
-            answers = [text + answer for text, answer in zip(texts, answers, strict=True)]
-        return answers[0] if isinstance(prompts, str) else answers
+        answers = [
+            [text * echo + reply.text for reply in row]
+            for text, row in zip(texts, found, strict=True)
+        ]
+        given = [row if "n" in options else row[0] for row in answers]
+        return given[0] if isinstance(prompts, str) else given
+
+    def answers(
+        self, prompts: str | Sequence[str], *, parse_special: bool = False, **options: Any
+    ) -> list[list[Reply]]:
+        """`generate` with tokens and log-probabilities: for each prompt its `n` replies."""
+        return self._replies(prompts, parse_special, make_options(options))
+
+    def answer_ids(
+        self, prompts: Sequence[Sequence[int]], ends: Sequence[int] = (),
+        progress: Progress | None = None, **options: Any,
+    ) -> list[list[Reply]]:  # fmt: skip
+        """`answers` to prompts given as ids.
+
+        Args:
+          ends: tokens that end an answer beside the ends of text and of a turn.
+          progress: called with (answers done, answers in all).
+        """
+        asked = make_options(options)
+        return self._answerer.replies(prompts, asked, ends, progress=progress)
 
     def stream(
-        self, prompt: str, max_new_tokens: int | None = None, max_length: int | None = None,
-        temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None,
-        min_p: float | None = None, repetition_penalty: float = 1.0, seed: int = 0,
-        stop: str | Sequence[str] = (), echo: bool = False, parse_special: bool = False,
-    ) -> Iterator[str]:  # fmt: skip
-        """`generate` in pieces as they come; joined they equal its answer."""
-        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
+        self, prompt: str, *, echo: bool = False, parse_special: bool = False, **options: Any
+    ) -> Iterator[str]:
+        """`generate` in pieces as they come; joined they equal its answer.
+
+        Closing the iterator gives up the rest.
+        """
+        asked = make_options(options)
         ids = self._prompt_ids(prompt, parse_special)
-        limits = self._limits([ids], max_new_tokens, max_length)
+        pieces = self._answerer.stream(ids, asked)
         if echo:
             yield prompt
-        yield from self._pieces(ids, limits[0], sampling, _stops(stop))
+        yield from pieces
 
-    def chat(self, messages: Sequence[Message], **settings: Any) -> str:
-        """The assistant's next answer to `[{"role": "user", "content": …}, …]`."""
-        return "".join(self.stream_chat(messages, **settings))
+    def chat(self, messages: Sequence[Message], **options: Any) -> Any:
+        """The assistant's next answer to `[{"role": "user", "content": …}, …]`.
 
-    def stream_chat(
-        self, messages: Sequence[Message], max_new_tokens: int | None = None,
-        max_length: int | None = None, stop: str | Sequence[str] = (), **sampling: Any,
-    ) -> Iterator[str]:  # fmt: skip
+        With `n` a list of so many. See `Options` for what else can be asked.
+        """
+        ids, _ = chat_ids(self.tokenizer, messages)
+        texts = [reply.text for reply in self._answerer.replies([ids], make_options(options))[0]]
+        return texts if "n" in options else texts[0]
+
+    def stream_chat(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
         """`chat` in pieces as they come."""
         ids, _ = chat_ids(self.tokenizer, messages)
-        limits = self._limits([ids], max_new_tokens, max_length)
-        yield from self._pieces(ids, limits[0], Sampling(**sampling), _stops(stop))
+        yield from self._answerer.stream(ids, make_options(options))
 
     def explain(self, code: str, language: str = "English", **settings: Any) -> str:
         """What code does, as Markdown: a title, step by step, the output to expect.
@@ -186,9 +206,8 @@ class LanguageModel:
 
     def complete(
         self, prefix: str, suffix: str = "", context: Mapping[str, str] | None = None,
-        path: str | None = None, order: Order = "psm", lines: Lines = "auto",
-        max_new_tokens: int | None = None, stop: str | Sequence[str] = (), **sampling: Any,
-    ) -> str:  # fmt: skip
+        path: str | None = None, order: Order = "psm", lines: Lines = "auto", **options: Any,
+    ) -> Any:  # fmt: skip
         """The text between `prefix` and `suffix`, the middle only.
 
         Args:
@@ -197,32 +216,32 @@ class LanguageModel:
           path: of the file itself.
           order: what the model reads first, "psm" the prefix or "spm" the suffix.
           lines: how much is wanted: "one" line, "many" or "auto"; see `text.middle.Gap`.
-          max_new_tokens: most tokens of the middle; 128 or less in a short context by default.
-          stop: strings that end it.
-          sampling: see `generate.sampling.Sampling`.
+          options: see `Options`. max_new_tokens is 128, or less in a short context; `draft` is
+            on unless switched off: code repeats what stands around it.
+
+        Returns:
+          The middle; with `n` a list of so many.
 
         Raises:
           TokenizerError: a vocabulary without fill-in-the-middle tokens.
           GenerationError: nothing to complete, or a limit that leaves no room for the text.
         """
-        gap = Gap(prefix, suffix, lines)
+        gap, length = Gap(prefix, suffix, lines), self.config.max_positions
         if not (prefix or suffix or context):
             raise GenerationError("the text around the gap is empty", "some code before or after")
-        length = self.config.max_positions
-        wanted = min(MIDDLE_TOKENS, length // 4) if max_new_tokens is None else max_new_tokens
+        draft = options.get("beams") is None
+        asked = make_options({"draft": draft, **options})
+        if asked.max_length is not None:
+            raise UsageError("max_length is given", "max_new_tokens, for a middle")
+        wanted = asked.max_new_tokens or min(MIDDLE_TOKENS, length // 4)
         if wanted >= length:
             raise UsageError(f"max_new_tokens is {wanted}", f"fewer than {length}, the context")
+        asked = dataclasses.replace(asked, max_new_tokens=wanted)
         ids = fim_ids(self.tokenizer, prefix, suffix, context, path, order, length - wanted)
-        limit = self._limits([ids], wanted, None)[0]
         ends = fim_stop_ids(self.tokenizer)
-        pieces = self._pieces(ids, limit, Sampling(**sampling), _stops(stop), ends)
-        text = ""
-        with contextlib.closing(pieces):
-            for piece in pieces:
-                text += piece
-                if gap.is_over(text):
-                    break
-        return gap.cut(text)
+        found = self._answerer.replies([ids], asked, ends, gap.is_over)[0]
+        middles = [gap.cut(reply.text) for reply in found]
+        return middles if "n" in options else middles[0]
 
     def choose(
         self, prompts: str | Sequence[str], choices: Sequence[str], normalize: Normalize = "sum",
@@ -262,17 +281,15 @@ class LanguageModel:
         content_free: Sequence[int] | None = None,
     ) -> list[Choice]:  # fmt: skip
         """`choose` with prompts and continuations as ids."""
-        score = functools.partial(
-            score_continuations, self.params, self.config, continuations=continuations
-        )  # fmt: skip
-        scores = score(prompts=prompts, progress=progress)
-        base = None if content_free is None else score(prompts=[content_free])[0]
+        score = self._answerer.score
+        scores = score(prompts, continuations, progress)
+        base = None if content_free is None else score([content_free], continuations)[0]
         return make_choices(choices, scores, [*map(len, continuations)], normalize, base)
 
     def log_likelihood(self, prompt: str, continuation: str) -> float:
         """Natural log-probability of `continuation` after `<bos>` and `prompt`."""
         ids = self._prompt_ids(prompt, False), self.tokenizer.encode(continuation)
-        return float(score_continuations(self.params, self.config, [ids[0]], [ids[1]])[0, 0])
+        return float(self._answerer.score([ids[0]], [ids[1]])[0, 0])
 
     def closed(self, ids: Sequence[Sequence[int]]) -> list[list[int]]:
         """Continuations none of which begins another: ended by `<eos>` where one does.
@@ -296,90 +313,18 @@ class LanguageModel:
             raise GenerationError("the prompt is empty", "some text")
         return self.tokenizer.encode(text, bos=True, parse_special=parse_special)
 
-    def _limits(
-        self, prompts: Sequence[Sequence[int]], new: int | None, length: int | None
-    ) -> list[int]:
-        if new is not None and length is not None:
-            raise UsageError("both max_new_tokens and max_length are given", "one of them")
-        for name, value in (("max_new_tokens", new), ("max_length", length)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}", "at least 1")
-        context = self.config.max_positions
-        limits = []
-        for prompt in prompts:
-            room = context - len(prompt)
-            if room < 1:
-                raise GenerationError(
-                    f"the prompt is {len(prompt)} tokens long",
-                    f"fewer than {context}, the model's context", "shorten it",
-                )  # fmt: skip
-            wanted = NEW_TOKENS if new is None else new
-            if length is not None:
-                wanted = length - len(prompt)
-                if wanted < 1:
-                    raise GenerationError(
-                        f"the prompt is {len(prompt)} tokens long and max_length is {length}",
-                        "a longer max_length", "it counts the prompt too",
-                    )  # fmt: skip
-            limits.append(min(wanted, room))
-        return limits
+    def _replies(
+        self, prompts: str | Sequence[str], parse_special: bool, options: Options
+    ) -> list[list[Reply]]:
+        texts = [prompts] if isinstance(prompts, str) else prompts
+        ids = [self._prompt_ids(text, parse_special) for text in texts]
+        return self._answerer.replies(ids, options)
 
-    def _stop_ids(self, more: Sequence[int] = ()) -> tuple[int, ...]:
-        end = self.tokenizer.end_of_turn_id
-        ends = {self.tokenizer.eos_id, *more} | ({end} if end is not None else set())
-        return tuple(sorted(ends))
-
-    def _answers(
-        self, prompts: Sequence[Sequence[int]], limits: Sequence[int], sampling: Sampling,
-        stops: Sequence[str], more_ends: Sequence[int] = (),
-    ) -> list[str]:  # fmt: skip
-        if not prompts:
-            return []
-        ends = self._stop_ids(more_ends)
-        decoding = Decoding(self.params, self.config, prompts, limits, ends, sampling)
-        streams = [StopText(self.tokenizer.stream(), stops) for _ in prompts]
-        answers = [""] * len(prompts)
-        while decoding.running():
-            for row, tokens in enumerate(decoding.advance(BATCH_STEPS)):
-                answers[row] += "".join(streams[row].push(token) for token in tokens)
-                if streams[row].stopped:
-                    decoding.finish(row)
-        return [answer + stream.flush() for answer, stream in zip(answers, streams, strict=True)]
-
-    def _pieces(
-        self, prompt: Sequence[int], limit: int, sampling: Sampling, stops: Sequence[str],
-        more_ends: Sequence[int] = (),
-    ) -> Generator[str, None, None]:  # fmt: skip
-        ends = self._stop_ids(more_ends)
-        decoding = Decoding(self.params, self.config, [prompt], [limit], ends, sampling)
-        stream = StopText(self.tokenizer.stream(), stops)
-        while decoding.running() and not stream.stopped:
-            piece = "".join(stream.push(token) for token in decoding.advance(STREAM_STEPS)[0])
-            if piece:
-                yield piece
-        rest = stream.flush()
-        if rest:
-            yield rest
-
-
-def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if not all(stops):
-        raise UsageError("a stop string is empty", "some text in each")
-    return stops
-
-
-def _all_logits(params: Params, config: GemmaConfig, tokens: np.ndarray) -> jax.Array:
-    rows, length = tokens.shape
-    padded = np.zeros((rows, bucket(length)), np.int32)
-    padded[:, :length] = tokens
-    return _jitted_logits(params, config, padded)[:, :length]
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _jitted_logits(params: Params, config: GemmaConfig, tokens: jax.Array) -> jax.Array:
-    segments = jnp.ones_like(tokens)
-    positions = transformer.positions_of(segments)
-    # Padding on the right needs no mask: nothing before it can see it.
-    states = transformer.hidden(params, config, tokens, positions, segments)
-    return transformer.logits(params, config, states)
+    @property
+    def _answerer(self) -> Answerer:
+        """What answers; it stays for the next call, but never for other weights."""
+        settings = self.optional_tokenizer, self.cache_dtype, self.prefix_bytes
+        kept = self._kept
+        if kept is None or kept.params is not self.params or kept.settings != settings:
+            kept = self._kept = Answerer(self.params, self.config, *settings)
+        return kept

@@ -4,6 +4,7 @@ import doctest
 import json
 import os
 import pty
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,23 @@ def test_a_terminal_gets_rendered_markdown(monkeypatch: pytest.MonkeyPatch) -> N
     os.close(master)
     assert "It prints" in shown and "**" not in shown and "# A" not in shown
     assert "\x1b[2J" not in shown
+
+
+def test_blocks_are_one_blank_line_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, quotes and tables too, which bring one along."""
+    master, slave = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(slave, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        commands_explain.render(["One\n\n1. two\n\n- three\n\n> four\n\nfive"])
+        terminal.flush()
+        shown = os.read(master, 65536).decode("utf-8")
+    os.close(master)
+    plain = re.sub(r"\r|\x1b\[[\d;?]*[A-Za-z]", "", shown)
+    lines = plain.split("\n")
+    words = ("One", "two", "three", "four")
+    places = [max(n for n, line in enumerate(lines) if word in line) for word in words]
+    assert [b - a for a, b in zip(places, places[1:], strict=False)] == [2, 2, 2]
 
 
 def test_examples() -> None:

@@ -32,10 +32,12 @@ def test_generate_prints_what_the_library_gives(call: Any, small_model: Path, lm
 def test_generate_passes_every_setting_on(call: Any, small_model: Path, lm: Any) -> None:
     settings = {
         "max_new_tokens": 9, "temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.01,
-        "repetition_penalty": 1.2, "seed": 3,
+        "repetition_penalty": 1.2, "presence_penalty": 0.1, "frequency_penalty": 0.1, "seed": 3,
     }  # fmt: skip
     flags = [x for key, value in settings.items() for x in (f"--{key.replace('_', '-')}", value)]
+    flags += ["--logit-bias", " soup=2.5", "--logit-bias", "291=-3", "--force", " is"]
     done = call("generate", small_model, PROMPTS[0], *flags)
+    settings |= {"logit_bias": {" soup": 2.5, 291: -3.0}, "forced": " is"}
     answer = lm.generate(PROMPTS[0], **settings)
     assert done.out == f"{answer}\n"
     assert answer != lm.generate(PROMPTS[0], max_new_tokens=9)
@@ -51,9 +53,56 @@ def test_several_prompts_are_one_batch_printed_apart(
     done = call("generate", small_model, *PROMPTS, "--max-new-tokens", 9)
     assert done.out == f"[1]\n{one}\n\n[2]\n{two}\n"
     found = json.loads(call("generate", small_model, *PROMPTS, "--max-new-tokens", 9, "--json").out)
-    assert found == [
-        {"prompt": PROMPTS[0], "answer": one}, {"prompt": PROMPTS[1], "answer": two}
-    ]  # fmt: skip
+    replies = [row[0] for row in lm.answers(PROMPTS, max_new_tokens=9)]
+    for each, prompt, answer, reply in zip(found, PROMPTS, (one, two), replies, strict=True):
+        assert (each["prompt"], each["answer"], each["ended"]) == (prompt, answer, "limit")
+        assert [token["id"] for token in each["tokens"]] == [*reply.ids]
+        assert [token["text"] for token in each["tokens"]] == [*reply.tokens]
+        log_probs = [token["log_prob"] for token in each["tokens"]]
+        assert log_probs == pytest.approx(reply.log_probs, abs=1e-4)
+
+
+def test_several_answers(call: Any, small_model: Path, lm: Any) -> None:
+    flags = ["--max-new-tokens", 9, "--temperature", 1.5, "--seed", 5, "--n", 2]
+    settings = {"max_new_tokens": 9, "temperature": 1.5, "seed": 5, "n": 2}
+    one, two = lm.generate(PROMPTS[0], **settings)
+    assert call("generate", small_model, PROMPTS[0], *flags).out == f"[1]\n{one}\n\n[2]\n{two}\n"
+    found = json.loads(call("generate", small_model, *PROMPTS, *flags, "--json").out)
+    assert [each["prompt"] for each in found] == [PROMPTS[0]] * 2 + [PROMPTS[1]] * 2
+    assert [each["answer"] for each in found[:2]] == [one, two]
+    beams = ["--max-new-tokens", 5, "--beams", 4]
+    done = call("generate", small_model, PROMPTS[0], *beams)
+    assert done.out == lm.generate(PROMPTS[0], max_new_tokens=5, beams=4) + "\n"
+
+
+def test_answers_of_a_given_form(call: Any, small_model: Path, tmp_path: Path) -> None:
+    run = ("generate", small_model, PROMPTS[0], "--max-new-tokens", 40)
+    assert call(*run, "--choice", "good", "--choice", "bad").out in ("good\n", "bad\n")
+    assert call(*run, "--regex", "[0-9]-[0-9]").out[1] == "-"
+    schema = '{"type": "object", "properties": {"a": {"const": 5}}, "required": ["a"]}'
+    (tmp_path / "schema.json").write_text(schema)
+    for given in (schema, tmp_path / "schema.json"):
+        assert json.loads(call(*run, "--json-schema", given).out)["a"] == 5
+    assert "o" not in call(*run, "--ban", "o", "--ban", "e", "--regex", "[a-z]{9}").out
+
+
+def test_an_answer_of_nothing_is_remarked(call: Any, small_model: Path, lm: Any) -> None:
+    """As when a stop string of one space comes first, for a model writes a space before a word."""
+    flags = ("--max-new-tokens", 5, "--force", " soup", "--stop", " ")
+    for more in ((), (PROMPTS[1],)):
+        done = call("generate", small_model, PROMPTS[0], *more, *flags)
+        assert done.code == 0 and done.out.replace("\n", "") in ("", "[1][2]")
+        said = "the answer is empty: it ended at once, or with a --stop text before any other\n"
+        assert done.err == said * (1 + len(more))
+
+
+def test_a_smaller_cache(call: Any, fails: Any, small_model: Path) -> None:
+    done = call("generate", small_model, PROMPTS[0], "--max-new-tokens", 5, "--cache-dtype", "int8")
+    answer = gemkit.load(small_model, cache_dtype="int8").generate(PROMPTS[0], max_new_tokens=5)
+    assert done == (0, f"{answer}\n", "")
+    for command in (["generate", small_model, "a"], ["chat", small_model], ["explain", small_model,
+                    "-"], ["complete", small_model, "a.py:1"]):  # fmt: skip
+        fails(call(*command, "--cache-dtype", "int4"), "Invalid value for '--cache-dtype'", 2)
 
 
 def test_a_prompt_from_standard_input(call: Any, fails: Any, small_model: Path, lm: Any) -> None:
@@ -88,6 +137,21 @@ def test_special_pieces_are_text_unless_asked_for(call: Any, small_model: Path, 
         (["--max-new-tokens", 1, "--max-length", 9], "both max_new_tokens and max_length", 2),
         (["--max-length", 2], "max_length is 2; expected a longer max_length", 1),
         (["--stop", ""], "a stop string is empty", 2),
+        (["--n", 2], "n is 2 and temperature 0; expected a temperature above 0, or beams", 2),
+        (["--n", 3, "--best-of", 2, "--temperature", 1], "n is 3 and best_of 2", 2),
+        (["--beams", 2, "--temperature", 1], "both beams and temperature are given", 2),
+        (["--regex", "["], "the regular expression '[': unclosed character class", 2),
+        (["--regex", "a", "--choice", "b"], "both choices and regex are given", 2),
+        (["--choice", "b", "--choice", ""], "the choices are ('b', '')", 2),
+        (["--json-schema", "{"], "the JSON schema is invalid", 2),
+        (["--json-schema", '{"type": "strange"}'], "the JSON schema", 2),
+        (["--json-schema", "none.json"], "cannot read none.json: No such file", 1),
+        (["--ban", "a", "--force", "ab"], "the answer must begin with 'ab', which holds 'a'", 2),
+        (["--ban", ""], "a banned text is empty", 2),
+        (["--logit-bias", "a"], "--logit-bias is 'a'; expected TOKEN=BIAS", 2),
+        (["--logit-bias", "5=x"], "--logit-bias is '5=x'; expected TOKEN=BIAS", 2),
+        (["--logit-bias", " warm soup=1"], "tokens; expected one token; give its ids", 2),
+        (["--logit-bias", "640=1"], "logit_bias holds token 640; expected 0 to 639", 2),
         (["--dtype", "int3"], "dtype is int3", 2),
     ],
 )

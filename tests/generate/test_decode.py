@@ -13,7 +13,8 @@ from tiny import CONFIGS, GEMMA1, GEMMA2, GEMMA3, VOCABULARY, full_logits, ids, 
 from gemkit.errors import GenerationError
 from gemkit.generate import decode
 from gemkit.generate.decode import bucket, pad_right, power
-from gemkit.generate.decoding import Decoding
+from gemkit.generate.engine import Engine
+from gemkit.generate.request import Answer, Request
 from gemkit.generate.sampling import Sampling
 from gemkit.model.config import GemmaConfig
 
@@ -22,30 +23,44 @@ LIMITS = [20, 20, 7]
 SAMPLED = Sampling(temperature=1.5, top_k=30, repetition_penalty=1.2, seed=3)
 
 
-def started(
-    config: GemmaConfig, stops: Sequence[int] = (VOCABULARY - 1,), sampling: Sampling = GREEDY,
-    prompts: Sequence[Sequence[int]] = PROMPTS, limits: Sequence[int] = LIMITS,
-) -> Decoding:  # fmt: skip
-    return Decoding(weights(config), config, prompts, limits, stops, sampling)
+class Batch:
+    """Prompts answered together, nobody joining later."""
+
+    def __init__(
+        self, config: GemmaConfig, stops: Sequence[int] = (VOCABULARY - 1,),
+        sampling: Sampling = GREEDY, prompts: Sequence[Sequence[int]] = PROMPTS,
+        limits: Sequence[int] = LIMITS, dtype: str = "float32",
+    ) -> None:  # fmt: skip
+        self.engine = Engine(weights(config, dtype), config, slots=power(len(prompts)))
+        self.answers: list[Answer] = [
+            self.engine.add(Request(tuple(prompt), limit, tuple(stops), sampling))
+            for prompt, limit in zip(prompts, limits, strict=True)
+        ]
+
+    def advance(self, passes: int) -> list[list[int]]:
+        """What some steps give to each row, from the first on that gives anything."""
+        new: list[list[int]] = [[] for _ in self.answers]
+        while self.engine.running() and not any(new):
+            self.engine.step(passes)
+            new = [answer.take() for answer in self.answers]
+        return new
 
 
-def finished(decoding: Decoding, steps: Sequence[int] = (100,)) -> list[list[int]]:
-    """Everything it makes, asked for in turns of these numbers of steps."""
-    answers: list[list[int]] = []
-    turn = 0
-    while decoding.running():
-        new = decoding.advance(steps[turn % len(steps)])
-        answers = [old + more for old, more in zip(answers or [[]] * len(new), new, strict=True)]
-        turn += 1
-        assert turn < 200
-    return answers
+def finished(batch: Batch, steps: Sequence[int] = (100,)) -> list[list[int]]:
+    """Everything it makes, asked for in turns of these numbers of passes."""
+    turns = 0
+    while batch.engine.running():
+        batch.advance(steps[turns % len(steps)])
+        turns += 1
+        assert turns < 200
+    return [answer.tokens for answer in batch.answers]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_greedy_is_the_slow_loop(name: str, small_pieces: None) -> None:
     """The first row grows to 44 tokens, beyond window and ring."""
     config = CONFIGS[name]
-    answers = finished(started(config, stops=()))
+    answers = finished(Batch(config, stops=()))
     assert answers == [
         slow(config, prompt, limit) for prompt, limit in zip(PROMPTS, LIMITS, strict=True)
     ]
@@ -53,35 +68,35 @@ def test_greedy_is_the_slow_loop(name: str, small_pieces: None) -> None:
 
 
 def test_sampled_is_the_slow_loop_in_a_batch_and_alone(small_pieces: None) -> None:
-    together = finished(started(GEMMA3, sampling=SAMPLED))
+    together = finished(Batch(GEMMA3, sampling=SAMPLED))
     stops = (VOCABULARY - 1,)
     for prompt, limit, answer in zip(PROMPTS, LIMITS, together, strict=True):
         assert answer == slow(GEMMA3, prompt, limit, stops, SAMPLED)
         if len(prompt) <= 16:  # one shape for all
-            alone = started(GEMMA3, sampling=SAMPLED, prompts=[prompt], limits=[20])
+            alone = Batch(GEMMA3, sampling=SAMPLED, prompts=[prompt], limits=[20])
             assert finished(alone)[0][:limit] == answer
-    other = finished(started(GEMMA3, sampling=dataclasses.replace(SAMPLED, seed=4)))
+    other = finished(Batch(GEMMA3, sampling=dataclasses.replace(SAMPLED, seed=4)))
     assert other != together
 
 
 def test_a_prompt_longer_than_a_piece_of_the_real_size() -> None:
     """600 tokens are read in two pieces; the ring has 1,024 slots and padding fills a part."""
     prompt = ids(600)
-    answer = finished(started(GEMMA2, stops=(), prompts=[prompt], limits=[5]))
+    answer = finished(Batch(GEMMA2, stops=(), prompts=[prompt], limits=[5]))
     assert answer == [slow(GEMMA2, prompt, 5, length=640)]
 
 
 @pytest.mark.parametrize("steps", [(1,), (3,), (1, 2, 5), (100,)])
 def test_turns_do_not_matter(steps: Sequence[int], small_pieces: None) -> None:
-    assert finished(started(GEMMA1), steps) == finished(started(GEMMA1))
+    assert finished(Batch(GEMMA1), steps) == finished(Batch(GEMMA1))
 
 
 def test_advance_gives_what_is_new(small_pieces: None) -> None:
-    decoding, whole = started(GEMMA1), finished(started(GEMMA1))
-    assert decoding.running()
+    batch, whole = Batch(GEMMA1), finished(Batch(GEMMA1))
+    assert batch.engine.running()
     held: list[list[int]] = [[], [], []]
-    while decoding.running():
-        new = decoding.advance(4)
+    while batch.engine.running():
+        new = batch.advance(4)
         assert all(len(tokens) <= 4 for tokens in new)
         held = [old + more for old, more in zip(held, new, strict=True)]
         assert held == [answer[: len(so_far)] for answer, so_far in zip(whole, held, strict=True)]
@@ -89,7 +104,7 @@ def test_advance_gives_what_is_new(small_pieces: None) -> None:
 
 
 def test_a_row_ends_at_a_stop_which_is_left_out(small_pieces: None) -> None:
-    whole = finished(started(GEMMA1, stops=()))
+    whole = finished(Batch(GEMMA1, stops=()))
     stop = whole[0][4]
     many = [stop, *range(VOCABULARY, VOCABULARY + 8)]  # more than one padded block of them
     for stops in ((stop,), many, (whole[1][0], stop)):
@@ -97,47 +112,44 @@ def test_a_row_ends_at_a_stop_which_is_left_out(small_pieces: None) -> None:
         for answer in whole:
             ends = [i for i, token in enumerate(answer) if token in stops]
             expected.append(answer[: ends[0]] if ends else answer)
-        assert finished(started(GEMMA1, stops=stops), (3,)) == expected
+        assert finished(Batch(GEMMA1, stops=stops), (3,)) == expected
         assert expected != whole
 
 
 def test_limits_of_rows(small_pieces: None) -> None:
-    whole = finished(started(GEMMA1, limits=[20] * 3))
+    whole = finished(Batch(GEMMA1, limits=[20] * 3))
     for limits in ([0, 1, 20], [20, 2, 0]):
-        answers = finished(started(GEMMA1, limits=limits), (4,))
+        answers = finished(Batch(GEMMA1, limits=limits), (4,))
         assert answers == [
             answer[:limit] for answer, limit in zip(whole, limits, strict=True)
         ]  # fmt: skip
-    nothing = started(GEMMA1, limits=[0, 0, 0])
+    nothing = Batch(GEMMA1, limits=[0, 0, 0])
     assert finished(nothing) == [[], [], []]
-    assert not nothing.running()
+    assert not nothing.engine.running()
 
 
 def test_a_row_that_is_finished_from_outside(small_pieces: None) -> None:
-    whole = finished(started(GEMMA1))
-    decoding = started(GEMMA1)
-    parts = [decoding.advance(3), decoding.advance(3)]
-    decoding.finish(0)
-    while decoding.running():
-        parts.append(decoding.advance(5))
-    answers = [sum((part[row] for part in parts), []) for row in range(3)]
+    whole = finished(Batch(GEMMA1))
+    batch = Batch(GEMMA1)
+    parts = [batch.advance(3), batch.advance(3)]
+    batch.engine.cancel(batch.answers[0])
+    answers = finished(batch, (5,))
     assert answers[1:] == whole[1:]
     assert answers[0] == whole[0][: len(parts[0][0]) + len(parts[1][0])]
     assert len(answers[0]) < len(whole[0])
 
 
 def test_the_number_of_stops_and_of_steps_compiles_nothing_anew(small_pieces: None) -> None:
-    finished(started(GEMMA1, stops=(7,)))
+    finished(Batch(GEMMA1, stops=(7,)))
     before = decode.decode_steps._cache_size()
-    finished(started(GEMMA1, stops=(7, 8, 9)), (2, 5))
-    finished(started(GEMMA1, limits=[17, 18, 3]), (3,))
+    finished(Batch(GEMMA1, stops=(7, 8, 9)), (2, 5))
+    finished(Batch(GEMMA1, limits=[17, 18, 3]), (3,))
     assert decode.decode_steps._cache_size() == before
 
 
 def test_bfloat16_decodes(small_pieces: None) -> None:
     params = weights(GEMMA3, "bfloat16")
-    alone = Decoding(params, GEMMA3, PROMPTS[:1], [6], (), Sampling())
-    answer = finished(alone)[0]
+    answer = finished(Batch(GEMMA3, (), GREEDY, PROMPTS[:1], [6], "bfloat16"))[0]
     assert len(answer) == 6
     assert all(0 <= token < VOCABULARY for token in answer)
     exact = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
@@ -148,13 +160,13 @@ def test_bfloat16_decodes(small_pieces: None) -> None:
 
 @pytest.mark.parametrize("prompts, message", [
     ([[]], "the prompt is empty; expected at least one token"),
-    ([[5], []], "prompt 2 is empty"),
+    ([[5], []], "the prompt is empty"),
     ([ids(4097)], "the prompt is 4097 tokens long; expected at most 4096, the model's context"),
-    ([[5], [6], ids(5000)], "prompt 3 is 5000 tokens long"),
+    ([[5], [6], ids(5000)], "the prompt is 5000 tokens long"),
 ])  # fmt: skip
 def test_prompts_that_cannot_be_served(prompts: list[list[int]], message: str) -> None:
     with pytest.raises(GenerationError) as caught:
-        started(GEMMA1, prompts=prompts, limits=[1] * len(prompts))
+        Batch(GEMMA1, prompts=prompts, limits=[1] * len(prompts))
     assert message in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,15 @@ PENALISED = Sampling(
     banned=(9,), logit_bias={12: 1.5}, seed=8,
 )  # fmt: skip
 REPEATING = ids(6) * 4
+
+
+def started(name: str, prefixes: bool = False, **settings: Any) -> Engine:
+    """Of four rows at once, so that few programs are compiled; they may be fewer with least=1."""
+    cache = PrefixCache(block=4) if prefixes else None
+    return Engine(
+        weights(CONFIGS[name]), CONFIGS[name], **{"slots": 4, "least": 4, **settings},
+        prefixes=cache,
+    )  # fmt: skip
 
 
 def run(engine: Engine, passes: int = 5) -> None:
@@ -49,8 +59,7 @@ def expected(name: str, request: Request) -> list[int]:
 @every_config
 def test_requests_that_join_and_leave_at_any_step(name: str, small_pieces: None) -> None:
     """Ragged prompts, up to four pieces long, on four slots; two answers are cancelled."""
-    config, draw = CONFIGS[name], np.random.default_rng(4)
-    engine = Engine(weights(config), config, slots=4, prefixes=PrefixCache(block=4))
+    draw, engine = np.random.default_rng(4), started(name, prefixes=True)
     settings = (GREEDY, SAMPLED, PENALISED)
     requests = [
         Request(
@@ -80,22 +89,22 @@ def test_requests_that_join_and_leave_at_any_step(name: str, small_pieces: None)
 
 
 @every_config
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.4, seed=2), PENALISED])
-def test_drafts_change_nothing(name: str, sampling: Sampling, small_pieces: None) -> None:
-    """A text that repeats itself, answered past window and ring."""
-    config = CONFIGS[name]
-    requests = [Request(tuple(REPEATING), 36, sampling=sampling), Request((5, 6), 30)]
+def test_drafts_change_nothing(name: str, small_pieces: None) -> None:
+    """A text that repeats itself, answered past window and ring in three ways, beside another."""
+    settings = (GREEDY, Sampling(temperature=0.4, seed=2), PENALISED)
+    requests = [Request(tuple(REPEATING), 36, sampling=sampling) for sampling in settings]
+    requests.append(Request((5, 6), 30))
     drafting = [dataclasses.replace(request, draft=True) for request in requests]
-    plain = answered(requests, Engine(weights(config), config))
-    assert answered(drafting, Engine(weights(config), config)) == plain
-    assert plain[0] == expected(name, requests[0])
+    plain = answered(requests, started(name))
+    assert answered(drafting, started(name)) == plain
+    assert plain == [expected(name, request) for request in requests]
 
 
 def test_drafts_are_accepted() -> None:
     """Forced to repeat by a bias, the answer takes fewer passes than tokens."""
     cycle = Sampling(logit_bias={7: 1000.0})
     request = Request((7, 7, 7, 7), 40, sampling=cycle, draft=True)
-    engine = Engine(weights(GEMMA1), GEMMA1)
+    engine = started("gemma1")
     answer = engine.add(request)
     engine.step(6)
     assert len(answer.tokens) > 12
@@ -117,9 +126,7 @@ def test_drafting_pauses_where_it_does_not_pay() -> None:
 
 @every_config
 def test_a_prefix_hit_is_a_miss(name: str, small_pieces: None) -> None:
-    config, start = CONFIGS[name], ids(21, 9)
-    prefixes = PrefixCache(block=4)
-    engine = Engine(weights(config), config, slots=4, prefixes=prefixes)
+    config, start, engine = CONFIGS[name], ids(21, 9), started(name, prefixes=True)
     requests = [
         Request(tuple([*start, *ids(5, 1)]), 12), Request(tuple([*start, *ids(2, 2)]), 12),
         Request(tuple(start), 12, sampling=SAMPLED), Request(tuple(start[:20]), 6),
@@ -141,8 +148,7 @@ def test_a_prefix_hit_is_a_miss(name: str, small_pieces: None) -> None:
 
 
 def test_prompts_that_start_alike_are_read_once(small_pieces: None) -> None:
-    prefixes = PrefixCache(block=4)
-    engine = Engine(weights(GEMMA3), GEMMA3, slots=4, prefixes=prefixes)
+    engine = started("gemma3", prefixes=True)
     requests = [
         Request(tuple(ids(17)), 9, sampling=dataclasses.replace(SAMPLED, seed=seed))
         for seed in range(4)
@@ -172,7 +178,7 @@ def test_log_probabilities_of_prompt_forced_tokens_and_answer(small_pieces: None
         tuple(prompt), 9, sampling=Sampling(forced=forced), prompt_log_probs=True
     )  # fmt: skip
     other = Request(tuple(ids(9, 3)), 6, sampling=Sampling(forced=(4,)))
-    engine = Engine(weights(GEMMA2), GEMMA2, prefixes=PrefixCache(block=4))
+    engine = started("gemma2", prefixes=True)
     answers = [engine.add(request), engine.add(other), engine.add(request)]
     run(engine)
     for answer, asked in zip(answers, (request, other, request), strict=True):
@@ -191,8 +197,7 @@ def test_log_probabilities_of_prompt_forced_tokens_and_answer(small_pieces: None
 def test_forced_tokens_count_as_answer() -> None:
     for limit in (1, 2, 3):
         request = Request((5, 6), limit, sampling=Sampling(forced=(11, 13)))
-        engine = Engine(weights(GEMMA1), GEMMA1)
-        assert answered([request], engine) == [expected("gemma1", request)]
+        assert answered([request], started("gemma1")) == [expected("gemma1", request)]
 
 
 def test_constrained_beside_free(small_pieces: None) -> None:
@@ -203,7 +208,7 @@ def test_constrained_beside_free(small_pieces: None) -> None:
         asked.append(len(tokens))
         return (np.arange(VOCABULARY) % 2 == 1) & (len(tokens) < 3)
 
-    engine = Engine(weights(GEMMA3), GEMMA3)
+    engine = started("gemma3")
     free = Request(tuple(ids(9)), 8, draft=True)
     bound = engine.add(Request(tuple(ids(7, 1)), 9, allowed=allowed))
     answers = answered([free], engine)
@@ -216,8 +221,7 @@ def test_constrained_beside_free(small_pieces: None) -> None:
 def test_eight_bits_answer_nearly_alike(name: str, small_pieces: None) -> None:
     """Greedy tokens of an int8 cache are among the likeliest by a small margin."""
     config = CONFIGS[name]
-    engine = Engine(weights(config), config, dtype="int8", prefixes=PrefixCache(block=4))
-    prompt = ids(20)
+    engine, prompt = started(name, True, least=1, dtype="int8"), ids(20)
     for _ in range(2):
         tokens = answered([Request(tuple(prompt), 10)], engine)[0]
         logits = full_logits(weights(config), config, prompt + tokens)[len(prompt) - 1 : -1]
@@ -227,7 +231,7 @@ def test_eight_bits_answer_nearly_alike(name: str, small_pieces: None) -> None:
 
 
 def test_a_long_prompt_lets_the_others_go_on(small_pieces: None) -> None:
-    engine = Engine(weights(GEMMA1), GEMMA1, slots=4)
+    engine = started("gemma1")
     short = engine.add(Request((5, 6, 7), 40))
     engine.step(1)
     long = engine.add(Request(tuple(ids(40)), 2))
@@ -265,16 +269,47 @@ def test_a_long_answer_outgrows_the_room_it_got(
     assert answered([request], engine) == [expected("gemma2", request)]
 
 
-def test_streams_are_the_whole(small_pieces: None) -> None:
-    engine, request = Engine(weights(GEMMA1), GEMMA1), Request(tuple(ids(11)), 13)
+@every_config
+def test_streams_are_the_whole(name: str, small_pieces: None) -> None:
+    """Past window and ring, beside another answer; then one that is given up."""
+    engine, request = started(name), Request(tuple(ids(11)), 23)
     beside = engine.add(Request((5, 6), 9))
     pieces = list(engine.stream(request, 3))
-    assert sum(pieces, []) == expected("gemma1", request) and len(pieces) > 3
-    assert beside.tokens == slow(GEMMA1, [5, 6], 9)
+    assert sum(pieces, []) == expected(name, request) and len(pieces) > 3
+    assert beside.tokens == slow(CONFIGS[name], [5, 6], 9)
     left = engine.stream(request, 1)
     next(left)
     left.close()
     assert not engine.running()
+
+
+def test_a_step_that_is_interrupted_spoils_the_next_ones_not(
+    monkeypatch: pytest.MonkeyPatch, small_pieces: None
+) -> None:
+    engine, request = started("gemma1", prefixes=True), Request(tuple(ids(9)), 6)
+    answers = [engine.add(request) for _ in range(5)]
+
+    def press(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("gemkit.generate.engine.decode_steps", press)
+        run(engine)
+    assert {answer.ended for answer in answers} == {"cancelled"}
+    assert not engine.running() and engine.cache_bytes == 0
+    assert answered([request], engine) == [expected("gemma1", request)]
+
+
+def test_a_constraint_that_fails_ends_its_answer_only(small_pieces: None) -> None:
+    def allowed(tokens: Sequence[int]) -> np.ndarray:
+        if len(tokens) == 2:
+            raise GenerationError("too complex")
+        return np.ones(VOCABULARY, bool)
+
+    engine, free = started("gemma3"), Request(tuple(ids(9)), 8)
+    bound = engine.add(Request(tuple(ids(7, 1)), 9, allowed=allowed))
+    assert answered([free], engine) == [expected("gemma3", free)]
+    assert (bound.ended, len(bound.tokens), str(bound.error)) == ("failed", 2, "too complex")
 
 
 @pytest.mark.parametrize("request_, error, message", [

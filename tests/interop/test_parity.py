@@ -18,8 +18,8 @@ import transformers
 
 from gemkit.adapt.lora import Adapter, Lora, attach
 from gemkit.checkpoint.load import Loaded, load_checkpoint
-from gemkit.generate.decoding import Decoding
-from gemkit.generate.sampling import Sampling
+from gemkit.generate.engine import Engine
+from gemkit.generate.request import Request
 from gemkit.generate.score import score_continuations
 from gemkit.model import transformer
 from gemkit.model.weights import Params, flatten
@@ -145,15 +145,12 @@ def test_greedy_answers(both: Both) -> None:
             torch.tensor([sequence]), max_new_tokens=24, do_sample=False, pad_token_id=0
         )
         expected.append(out[0, len(sequence) :].tolist())
-    decoding = Decoding(
-        loaded.params, loaded.config, SEQUENCES, [24] * len(SEQUENCES), (), Sampling()
-    )
-    answers: list[list[int]] = [[] for _ in SEQUENCES]
-    while decoding.running():
-        for answer, new in zip(answers, decoding.advance(5), strict=True):
-            answer += new
-    assert answers == expected
-    assert len({token for answer in answers for token in answer}) > 10
+    engine = Engine(loaded.params, loaded.config, slots=16)
+    answers = [engine.add(Request(tuple(sequence), 24)) for sequence in SEQUENCES]
+    while engine.running():
+        engine.step(5)
+    assert [answer.tokens for answer in answers] == expected
+    assert len({token for answer in answers for token in answer.tokens}) > 10
 
 
 def test_scores_of_continuations(both: Both) -> None:

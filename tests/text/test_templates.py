@@ -11,6 +11,8 @@ from gemkit.text.templates import TEMPLATES, Template, explain_prompt
 RENDERED = {
     "instruct": "Instruction:\n<instruction>\n\nResponse:\n",
     "instruct_context": "Instruction:\n<instruction>\n\nContext:\n<context>\n\nResponse:\n",
+    "question": "<instruction>\n",
+    "question_context": "<instruction>\n\n<context>\n",
     "translate": "Translate this into French:\n<source>\n",
     "classify": "<text>\nLabel:\n",
     "explain": (

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gemkit.cli.commands_text import visible
-from gemkit.cli.options import DTYPE, LIMITS, MODEL, SAMPLING, STOP, Command, present, remark
+from gemkit.cli.options import (
+    CACHE_DTYPE,
+    DTYPE,
+    LIMITS,
+    MODEL,
+    SAMPLING,
+    STOP,
+    Command,
+    present,
+    remark,
+)  # fmt: skip
 from gemkit.errors import DataError, GemkitError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +41,10 @@ Messages = list[dict[str, Any]]
 @SAMPLING
 @STOP
 @DTYPE
-def chat(model: str, system: str | None, dtype: str | None, **settings: Any) -> None:
+@CACHE_DTYPE
+def chat(
+    model: str, system: str | None, dtype: str | None, cache_dtype: str | None, **settings: Any
+) -> None:
     """Talk with a model, turn by turn.
 
     Turns that no longer fit into the context are forgotten, the oldest first; the --system text
@@ -39,7 +52,7 @@ def chat(model: str, system: str | None, dtype: str | None, **settings: Any) -> 
     """
     from gemkit.loading import load
 
-    lm = load(model, **present(dtype=dtype))
+    lm = load(model, **present(dtype=dtype, cache_dtype=cache_dtype))
     conversation = Conversation(lm, system, present(**settings))
     # A vocabulary without turns is an error now, not after the first question.
     conversation.check([{"role": "user", "content": ""}])

@@ -9,7 +9,18 @@ from typing import Any
 import click
 
 from gemkit.cli.commands_text import standard_input, visible, write_pieces
-from gemkit.cli.options import DTYPE, JSON, LIMITS, MODEL, SAMPLING, STOP, Command, as_json, present
+from gemkit.cli.options import (
+    CACHE_DTYPE,
+    DTYPE,
+    JSON,
+    LIMITS,
+    MODEL,
+    SAMPLING,
+    STOP,
+    Command,
+    as_json,
+    present,
+)  # fmt: skip
 from gemkit.text.source_file import plain, read_source, split_range
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -23,10 +34,12 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 @SAMPLING
 @STOP
 @DTYPE
+@CACHE_DTYPE
 @JSON
 def explain(
-    model: str, place: str, dtype: str | None, as_program: bool, **settings: Any
-) -> None:
+    model: str, place: str, dtype: str | None, cache_dtype: str | None, as_program: bool,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Explain what code does.
 
     Says what it is for, what happens step by step and which output to expect. The code is a
@@ -38,7 +51,7 @@ def explain(
     code = standard_input() if place == "-" else _code(place)
     from gemkit.loading import load
 
-    lm = load(model, **present(dtype=dtype))
+    lm = load(model, **present(dtype=dtype, cache_dtype=cache_dtype))
     settings = present(**settings)
     if as_program:
         as_json({"explanation": lm.explain(code, **settings)})
@@ -61,16 +74,24 @@ def render(pieces: Iterable[str]) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.markdown import Markdown
+    from rich.segment import Segments
 
     console = Console()
+
+    def rendered(block: str) -> Segments:
+        # Lists, quotes and tables come with a blank line of their own before them.
+        segments = list(console.render(Markdown(block)))
+        lines = (n for n, segment in enumerate(segments) if segment.text != "\n")
+        return Segments(segments[next(lines, 0) :])
+
     with Live(console=console, transient=True, refresh_per_second=8) as live:
         for block, whole in blocks(map(visible, pieces)):
             if whole:
                 live.update("")
-                console.print(Markdown(block))
+                console.print(rendered(block), end="")
                 console.print()
             else:
-                live.update(Markdown(block))
+                live.update(rendered(block))
 
 
 def blocks(pieces: Iterable[str]) -> Iterator[tuple[str, bool]]:

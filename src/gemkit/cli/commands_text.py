@@ -4,16 +4,19 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gemkit.cli.options import (
+    CACHE_DTYPE,
+    CONSTRAINTS,
     DTYPE,
     JSON,
     LIMITS,
     MODEL,
     SAMPLING,
+    SEVERAL,
     STOP,
     Command,
     as_json,
@@ -22,6 +25,9 @@ from gemkit.cli.options import (
 )  # fmt: skip
 from gemkit.errors import DataError, UsageError
 from gemkit.text.source_file import plain, read_source, split_place
+
+if TYPE_CHECKING:
+    from gemkit.language_model import Reply
 
 # Control characters that a terminal would act upon; a model may write any.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
@@ -32,39 +38,71 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 @click.argument("prompts", metavar="PROMPT...", nargs=-1, required=True)
 @LIMITS
 @SAMPLING
+@SEVERAL
+@CONSTRAINTS
 @STOP
+@click.option("--draft", is_flag=True, default=None, help="Guess from the prompt: same, sooner.")
 @click.option("--echo", is_flag=True, help="Print the prompt before the answer.")
 @click.option(
     "--parse-special", is_flag=True, help="Let <start_of_turn> and the like be control tokens."
 )
 @DTYPE
+@CACHE_DTYPE
 @JSON
 def generate(
-    model: str, prompts: tuple[str, ...], dtype: str | None, as_program: bool, **settings: Any
-) -> None:
+    model: str, prompts: tuple[str, ...], dtype: str | None, cache_dtype: str | None,
+    echo: bool, json_schema: str | None, as_program: bool, **settings: Any,
+) -> None:  # fmt: skip
     """Continue a text.
 
-    Several prompts are one batch; a PROMPT that is - is read from standard input.
+    Several prompts are one batch; a PROMPT that is - is read from standard input. With --json
+    every answer comes with its tokens and their log-probabilities.
     """
     from gemkit.loading import load
 
     texts = [standard_input() if text == "-" else text for text in prompts]
     if list(prompts).count("-") > 1:
         raise UsageError("two prompts are -", "one, standard input can be read once")
-    lm = load(model, **present(dtype=dtype))
-    settings = present(**settings)
+    schema = None if json_schema is None else _schema(json_schema)
+    settings = present(json_schema=schema, **settings)
+    lm = load(model, **present(dtype=dtype, cache_dtype=cache_dtype))
+    alone = len(texts) == 1 and not {"n", "best_of", "beams"} & settings.keys()
+    if alone and not as_program:
+        say_if_empty(write_pieces(lm.stream(texts[0], echo=echo, **settings)))
+        return
+    replies = lm.answers(texts, **settings)
+    found = [
+        (text, text * echo + reply.text, reply)
+        for text, row in zip(texts, replies, strict=True)
+        for reply in row
+    ]
     if as_program:
-        answers = lm.generate(texts, **settings)
-        as_json([
-            {"prompt": text, "answer": answer}
-            for text, answer in zip(texts, answers, strict=True)
-        ])  # fmt: skip
-    elif len(texts) == 1:
-        write_pieces(lm.stream(texts[0], **settings))
-    else:
-        for number, answer in enumerate(lm.generate(texts, **settings), 1):
-            print(f"{'' if number == 1 else chr(10)}[{number}]")
-            print(visible(answer))
+        as_json([_record(*each) for each in found])
+        return
+    for place, (_, answer, reply) in enumerate(found, 1):
+        if len(found) > 1:
+            print(f"{'' if place == 1 else chr(10)}[{place}]")
+        print(visible(answer))
+        say_if_empty(reply.text)
+
+
+def _record(prompt: str, answer: str, reply: "Reply") -> dict[str, Any]:
+    tokens = zip(reply.ids, reply.tokens, reply.log_probs, strict=True)
+    return {
+        "prompt": prompt, "answer": answer, "ended": reply.ended,
+        "tokens": [{"id": i, "text": text, "log_prob": p} for i, text, p in tokens],
+    }  # fmt: skip
+
+
+def _schema(given: str) -> str:
+    """A JSON schema given as itself or as a file."""
+    return given if given.lstrip().startswith("{") else read_source(Path(given)).text
+
+
+def say_if_empty(answer: str) -> None:
+    """A remark where nothing was printed, since that looks like a failure."""
+    if not answer:
+        remark("the answer is empty: it ended at once, or with a --stop text before any other")
 
 
 def write_pieces(pieces: Any) -> str:
@@ -112,10 +150,12 @@ def standard_input() -> str:
 @SAMPLING
 @STOP
 @DTYPE
+@CACHE_DTYPE
 @JSON
 def complete(
     model: str, place: str | None, prefix: str | None, suffix: str | None,
-    files: tuple[Path, ...], in_place: bool, dtype: str | None, as_program: bool, **settings: Any,
+    files: tuple[Path, ...], in_place: bool, dtype: str | None, cache_dtype: str | None,
+    as_program: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Write the code that is missing at a place.
 
@@ -136,7 +176,7 @@ def complete(
     context = {_shown(other): plain(read_source(other).text) for other in files}
     from gemkit.loading import load
 
-    lm = load(model, **present(dtype=dtype))
+    lm = load(model, **present(dtype=dtype, cache_dtype=cache_dtype))
     middle = lm.complete(
         plain(before), plain(after), context=context or None, path=path, **present(**settings)
     )  # fmt: skip

@@ -4,14 +4,16 @@ Settings have their defaults in the Python interface alone: a flag that is not g
 and is not passed on.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from gemkit.errors import UsageError
+from gemkit.errors import MemoryWarning, UsageError
 
 DEBUG_FLAG = "--debug"
 
@@ -60,8 +62,25 @@ def options(*given: Callable[[Function], Function]) -> Callable[[Function], Func
 
 
 def present(**flags: Any) -> dict[str, Any]:
-    """The flags that were given."""
-    return {name: value for name, value in flags.items() if value is not None and value != ()}
+    """The flags that were given, as the Python interface takes them."""
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    if "logit_bias" in given:
+        given["logit_bias"] = _biases(given["logit_bias"])
+    return given
+
+
+def _biases(pairs: Sequence[str]) -> dict[str | int, float]:
+    """`5=2.5` and ` the=-1` → {5: 2.5, " the": -1.0}."""
+    found: dict[str | int, float] = {}
+    for pair in pairs:
+        token, _, value = pair.rpartition("=")
+        try:
+            found[int(token) if token.strip().isdecimal() else token] = float(value)
+        except ValueError:
+            token = ""
+        if not token:
+            raise UsageError(f"--logit-bias is {pair!r}", "TOKEN=BIAS, such as 107=-2.5")
+    return found
 
 
 def as_json(value: Any) -> None:
@@ -72,6 +91,15 @@ def as_json(value: Any) -> None:
 def remark(text: str) -> None:
     """A line for the user, apart from the results."""
     print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def warned() -> Iterator[None]:
+    """Shows our own warnings as remarks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", MemoryWarning)
+        setattr(warnings, "showwarning", lambda message, *_, **__: remark(str(message)))  # noqa: B010
+        yield
 
 
 def pieces(text: str | None) -> tuple[str, ...] | None:
@@ -89,6 +117,10 @@ DTYPE = click.option("--dtype", help="Of the weights: float32, bfloat16; default
 SKIP = click.option(
     "--skip-bad-rows", is_flag=True, help="Leave out and count rows that cannot be used."
 )
+CACHE_DTYPE = click.option(
+    "--cache-dtype", type=click.Choice(["float32", "bfloat16", "int8"]),
+    help="Of keys and values; default as the weights. int8 saves memory, answers may differ.",
+)  # fmt: skip
 MODEL = click.argument("model")
 TEXT = click.option("--text", metavar="COLUMN", help="Column with the text.")
 LABEL = click.option("--label", metavar="COLUMN", help="Column with the label.")
@@ -99,8 +131,33 @@ SAMPLING = options(
     click.option("--top-p", type=float, help="Only the likeliest that reach this probability."),
     click.option("--min-p", type=float, help="Only those this likely against the likeliest."),
     click.option("--repetition-penalty", type=float, help="Above 1 makes repeats less likely."),
+    click.option("--presence-penalty", type=float, help="Off what the answer holds; 0 for none."),
+    click.option("--frequency-penalty", type=float, help="The same for each time it holds it."),
+    click.option(
+        "--logit-bias", multiple=True, metavar="TOKEN=BIAS",
+        help="Added to the logit of a token, an id or a text that is one; repeatable.",
+    ),
+    click.option(
+        "--ban", "banned", multiple=True, metavar="TEXT", help="Never in an answer; repeatable."
+    ),
     click.option("--seed", type=int, help="Of the random draws."),
+)  # fmt: skip
+SEVERAL = options(
+    click.option("--n", type=int, metavar="N", help="Answers per prompt; wants a temperature."),
+    click.option("--best-of", type=int, metavar="N", help="Draw N, print the likeliest."),
+    click.option("--beams", type=int, metavar="N", help="Beam search of this width."),
 )
+CONSTRAINTS = options(
+    click.option("--force", "forced", metavar="TEXT", help="What the answer begins with."),
+    click.option(
+        "--choice", "choices", multiple=True, metavar="TEXT",
+        help="The answer is one of these; give two or more.",
+    ),
+    click.option("--regex", metavar="PATTERN", help="The answer matches this."),
+    click.option(
+        "--json-schema", metavar="FILE|JSON", help="The answer is JSON of this schema."
+    ),
+)  # fmt: skip
 LIMITS = options(
     click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens of an answer."),
     click.option("--max-length", type=int, metavar="N", help="Most of prompt and answer."),

@@ -6,7 +6,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -110,9 +110,11 @@ def search(
 
 def beam_search(
     params: Params, config: GemmaConfig, prompt: Sequence[int], width: int, limit: int,
-    ends: Sequence[int], alpha: float = ALPHA,
+    ends: Sequence[int], alpha: float = ALPHA, dtype: Any = None,
 ) -> list[Beam]:  # fmt: skip
     """`search` for the continuations of a prompt; each step is one cached pass over `width` rows.
+
+    Keys and values are kept in `dtype`, by default that of the weights.
 
     Raises:
       GenerationError: a prompt without tokens, or longer than the model's context.
@@ -121,7 +123,8 @@ def beam_search(
     check_prompts(config, [prompt])
     _check(width, limit, alpha)
     limit = min(limit, max(1, config.max_positions - len(prompt)))
-    cache = kv.init_cache(config, 1, power(len(prompt) + limit), params["embed"].dtype)
+    dtype = params["embed"].dtype if dtype is None else dtype
+    cache = kv.init_cache(config, 1, power(len(prompt) + limit), dtype)
     row = np.zeros(1, np.int32)
     for start in range(0, len(prompt), kv.PIECE):
         tokens, counts = pad_right([prompt[start : start + kv.PIECE]], 1)

@@ -16,6 +16,7 @@ import numpy as np
 
 from gemkit.errors import GenerationError
 from gemkit.generate.draft import propose
+from gemkit.generate.prefix import PrefixCache, read_block, write_block
 from gemkit.generate.sampling import Draws, count, next_tokens
 from gemkit.model import cache as kv
 from gemkit.model import transformer
@@ -255,13 +256,47 @@ def _take_in(
     )  # fmt: skip
 
 
-def read_prompt(params: Params, config: GemmaConfig, prompt: Sequence[int]) -> KVCache:
-    """A cache of one row that holds the prompt."""
+def all_logits(params: Params, config: GemmaConfig, tokens: np.ndarray) -> jax.Array:
+    """tokens [B, T], 0 = padding on the right → float32 logits [B, T, V]."""
+    rows, length = tokens.shape
+    padded = np.zeros((rows, bucket(length)), np.int32)
+    padded[:, :length] = tokens
+    return _all_logits(params, config, padded)[:, :length]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _all_logits(params: Params, config: GemmaConfig, tokens: jax.Array) -> jax.Array:
+    segments = jnp.ones_like(tokens)
+    positions = transformer.positions_of(segments)
+    # Padding on the right needs no mask: nothing before it can see it.
+    states = transformer.hidden(params, config, tokens, positions, segments)
+    return transformer.logits(params, config, states)
+
+
+def read_prompt(
+    params: Params, config: GemmaConfig, prompt: Sequence[int], prefixes: PrefixCache | None = None
+) -> KVCache:
+    """A cache of one row that holds the prompt; what `prefixes` holds of it is not read again."""
     cache = kv.init_cache(config, 1, bucket(len(prompt)), params["embed"].dtype)
-    row = np.zeros(1, np.int32)
-    for start in range(0, len(prompt), kv.PIECE):
-        tokens, counts = pad_right([prompt[start : start + kv.PIECE]], 1)
+    row, keys, begin = np.zeros(1, np.int32), list[bytes](), 0
+    if prefixes is not None:
+        keys = prefixes.keys(prompt)
+        held = keys[: prefixes.match(keys)]
+        prefixes.touch(held)
+        for key in held:
+            cache = write_block(cache, row[0], np.int32(begin), prefixes[key])
+            begin += prefixes.block
+    while begin < len(prompt):
+        piece = prompt[begin : begin + kv.PIECE]
+        tokens, counts = pad_right([piece], 1)
         _, cache = prefill(params, config, cache, row, tokens, counts)
+        # Older blocks may have left the rings.
+        first, begin = begin, begin + len(piece)
+        if prefixes is not None:
+            for number in range(first // prefixes.block, begin // prefixes.block):
+                start = np.int32(number * prefixes.block)
+                arrays = read_block(cache, row[0], start, prefixes.block)
+                prefixes.put(keys[: number + 1], arrays)
     return cache
 
 

@@ -30,7 +30,7 @@ from gemkit.generate.decode import (
     token_log_probs,
 )
 from gemkit.generate.draft import DRAFT
-from gemkit.generate.prefix import PrefixCache
+from gemkit.generate.prefix import PrefixCache, read_block, write_block
 from gemkit.generate.request import (
     Answer,
     Request,
@@ -55,9 +55,6 @@ AHEAD = 512
 """Tokens of an answer for which a joining row gets room at once; more is added when needed."""
 SHORTEST = 64
 """Least capacity of the cache; capacities are powers of two."""
-
-_read_block = jax.jit(kv.read_block, static_argnames="size")
-_write_block = jax.jit(kv.write_block, donate_argnames="cache")
 
 
 class Engine:
@@ -128,12 +125,21 @@ class Engine:
     def step(self, passes: int = STEPS) -> None:
         """Lets requests join, reads one piece of prompts, then makes up to `passes` tokens a row.
 
-        A row that drafts may make more.
+        A row that drafts may make more. Whatever interrupts a step ends all answers, since the
+        device may have been given the cache; later requests are served.
         """
-        self._admit()
-        self._read()
-        reading = any(row is not None and not row.live for row in self._rows)
-        self._decode(min(passes, BETWEEN if reading else ROOM))
+        try:
+            self._admit()
+            self._read()
+            reading = any(row is not None and not row.live for row in self._rows)
+            self._decode(min(passes, BETWEEN if reading else ROOM))
+        except BaseException:
+            for row in (*self._rows, *self._waiting):
+                if row is not None:
+                    row.answer.ended = "cancelled"
+            self._rows, self._cache, self._length, self._settings = [], None, 0, None
+            self._waiting.clear()
+            raise
 
     def stream(self, request: Request, passes: int = STEPS) -> Iterator[list[int]]:
         """The answer to a request in pieces, whatever else is answered meanwhile."""
@@ -290,7 +296,9 @@ class Engine:
             row.read = len(row.sequence) - 1
             row.answer.tokens += new
             row.answer.log_probs += made.log_probs[slot, : len(new)].tolist()
-            if stopped or row.left == 0:
+            if row.answer.error is not None:
+                self._leave(slot, "failed")
+            elif stopped or row.left == 0:
                 self._leave(slot, "stop" if stopped else "limit")
 
     def _leave(self, slot: int, why: str) -> None:
@@ -313,7 +321,7 @@ class Engine:
             return
         self._prefixes.touch(usable[:found])
         for number in range(row.read // size, found):
-            self._cache = _write_block(
+            self._cache = write_block(
                 self._placed(), np.int32(slot), np.int32(number * size),
                 self._prefixes[usable[number]],
             )  # fmt: skip
@@ -332,7 +340,7 @@ class Engine:
             if row.read - start > rings or len(row.keys) <= number:
                 return
             if row.keys[number] not in self._prefixes:
-                arrays = _read_block(self._cache, np.int32(slot), np.int32(start), size)
+                arrays = read_block(self._cache, np.int32(slot), np.int32(start), size)
                 if not self._prefixes.put(row.keys[: number + 1], arrays):
                     return
             row.kept = number + 1

@@ -14,9 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from gemkit.model import cache as kv
+
 BLOCK = 64
 """Tokens of a block; divides `PIECE`, so that a block never wraps around in a ring."""
 BUDGET = 2**28
+"""Bytes kept unless told otherwise."""
+
+read_block = jax.jit(kv.read_block, static_argnames="size")
+write_block = jax.jit(kv.write_block, donate_argnames="cache")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gemkit.errors import GemkitError
 from gemkit.generate.decode import STOPS, Rows
 from gemkit.generate.draft import Pace
 from gemkit.generate.sampling import Draws, Sampling, bias_row, make_draws, prompt_counts
@@ -44,8 +45,9 @@ class Answer:
       tokens: new tokens so far, the stop left out.
       log_probs: their log-probabilities under the model.
       prompt_log_probs: those of the prompt from its second token on, if asked for.
-      ended: "" while it grows, then "stop", "limit" or "cancelled". An answer for which mask and
-        bans leave no token ends like at a stop.
+      ended: "" while it grows, then "stop", "limit", "cancelled" or "failed". An answer for which
+        mask and bans leave no token ends like at a stop.
+      error: why it failed.
     """
 
     def __init__(self, request: Request) -> None:
@@ -54,6 +56,7 @@ class Answer:
         self.log_probs: list[float] = []
         self.prompt_log_probs: list[float] = []
         self.ended = ""
+        self.error: GemkitError | None = None
         self._given = 0
 
     def take(self) -> list[int]:
@@ -128,7 +131,10 @@ def _counts(row: Row | None, vocabulary: int) -> np.ndarray:
 
 
 def allowed_of(slots: Slots, vocabulary: int) -> np.ndarray | None:
-    """Which tokens may follow in each row, bool [B, V]; None if no live row is constrained."""
+    """Which tokens may follow in each row, bool [B, V]; None if no live row is constrained.
+
+    A row whose constraint fails gets its error and may end.
+    """
     asking = [
         (slot, row) for slot, row in enumerate(slots)
         if row is not None and row.live and row.answer.request.allowed is not None
@@ -138,7 +144,10 @@ def allowed_of(slots: Slots, vocabulary: int) -> np.ndarray | None:
     allowed = np.ones((len(slots), vocabulary), bool)
     for slot, row in asking:
         assert row.answer.request.allowed is not None
-        allowed[slot] = row.answer.request.allowed(row.answer.tokens)
+        try:
+            allowed[slot] = row.answer.request.allowed(row.answer.tokens)
+        except GemkitError as error:
+            row.answer.error, allowed[slot] = error, False
     return allowed
 
 

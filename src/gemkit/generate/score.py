@@ -15,6 +15,7 @@ import numpy as np
 
 from gemkit.errors import GenerationError
 from gemkit.generate.decode import check_prompts, read_prompt
+from gemkit.generate.prefix import PrefixCache
 from gemkit.model import transformer
 from gemkit.model.cache import KVCache
 from gemkit.model.config import GemmaConfig
@@ -71,6 +72,7 @@ def make_branches(continuations: Sequence[Sequence[int]]) -> Branches:
 def score_continuations(
     params: Params, config: GemmaConfig, prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]], progress: Progress | None = None,
+    prefixes: PrefixCache | None = None,
 ) -> np.ndarray:  # fmt: skip
     """log p(continuation | prompt), summed over its tokens.
 
@@ -78,6 +80,7 @@ def score_continuations(
       prompts: ids of each row.
       continuations: ids of each choice, the same for all rows.
       progress: called with (rows done, rows in all).
+      prefixes: where the start is kept for the next call; of a single prompt its whole blocks.
 
     Returns:
       float64 [rows, continuations].
@@ -97,10 +100,11 @@ def score_continuations(
             f"at most {config.max_positions}, the model's context", "shorten it",
         )  # fmt: skip
     branches = make_branches(continuations)
-    shared = shared_length(prompts)
-    prefix = None
+    shared, prefix = shared_length(prompts), None
+    if len(prompts) == 1 and prefixes is not None:
+        shared = (len(prompts[0]) - 1) // prefixes.block * prefixes.block
     if shared:
-        prefix = read_prompt(params, config, prompts[0][:shared])
+        prefix = read_prompt(params, config, prompts[0][:shared], prefixes)
     scores = np.zeros((len(prompts), len(continuations)))
     done = 0
     for rows, arrays in _batches([prompt[shared:] for prompt in prompts], shared, branches):

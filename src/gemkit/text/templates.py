@@ -82,6 +82,9 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         "instruct_context": Template(
             "Instruction:\n{instruction}\n\nContext:\n{context}\n\nResponse:\n"
         ),
+        # What a user says in a chat, where the end is trimmed.
+        "question": Template("{instruction}\n"),
+        "question_context": Template("{instruction}\n\n{context}\n"),
         "translate": Template(
             "Translate this into {language}:\n{source}\n", {"language": "French"}
         ),

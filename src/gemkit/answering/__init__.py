@@ -1,0 +1,1 @@
+"""Between words and the engine: options become requests, tokens become replies."""
