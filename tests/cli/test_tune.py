@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import small
 
+from gemkit.tasks import TASKS
 from gemkit.train.data import read_table
 
 FLAGS = small.flags(rank=small.RANK)
@@ -65,7 +66,7 @@ def test_a_config_file_stands_for_flags_and_flags_win(
     settings = small.SETTINGS | {"rank": 3, "model": str(small_model), "data": str(small_run.data)}
     lines = [f"{key.replace('_', '-')} = {json.dumps(value)}" for key, value in settings.items()]
     lines += [f"valid = {json.dumps(str(small_run.valid))}", 'text = "comment"', "seed = 0"]
-    lines += ['targets = ["q", "k", "v", "o", "gate", "up", "down"]', "remat = false"]
+    lines += ['targets = ["q", "k", "v", "o", "gate", "up", "down"]', 'remat = "off"']
     config.write_text("\n".join(lines))
     done = call(
         "tune", "classify", "--config", config, "--rank", small.RANK, "--out", tmp_path / "run",
@@ -150,11 +151,14 @@ def test_shares_that_are_none(
     fails(call("tune", "classify", "--model", small_model, *flags), "--valid-share is", 2)
 
 
-@pytest.mark.parametrize("task", ["instruct", "sing"])
-def test_other_tasks(call: Any, fails: Any, arguments: list[Any], task: str) -> None:
-    said = fails(call("tune", task, *arguments[1:]), f"task '{task}' is", 2)
-    assert said.endswith("expected one of classify\n")
-    assert ("not available in this version" in said) == (task == "instruct")
+def test_other_tasks(call: Any, fails: Any, arguments: list[Any]) -> None:
+    said = fails(call("tune", "sing", *arguments[1:]), "task 'sing' is unknown", 2)
+    assert said.endswith(f"expected one of {', '.join(TASKS)}\n")
+
+
+def test_a_flag_of_another_task(call: Any, fails: Any, arguments: list[Any]) -> None:
+    said = "--source is nothing to the task classify; expected of --text, --label"
+    fails(call("tune", *arguments, "--source", "x"), said, 2)
 
 
 def test_a_folder_that_is_not_empty_and_a_tuned_model(

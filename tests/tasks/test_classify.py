@@ -112,7 +112,7 @@ def test_rows_too_long_or_empty(make: Any, tokenizer: Tokenizer) -> None:
 def test_bad_rows_can_be_left_out(make: Any, tokenizer: Tokenizer) -> None:
     table = make("text label", "soup good", " good", "tea ", "torn", "tea bad")
     assert [bad.line for bad in table.skipped] == [5]
-    task = Classify().for_labels(table)
+    task = Classify().found(table)
     kept = task.without_bad_rows(tokenizer, table, small.CONTEXT, labelled=True)
     assert (kept.lines, [bad.line for bad in kept.skipped]) == ([2, 6], [5, 3, 4])
     unlabelled = task.without_bad_rows(tokenizer, table, small.CONTEXT, labelled=False)
@@ -124,7 +124,7 @@ def test_bad_rows_can_be_left_out(make: Any, tokenizer: Tokenizer) -> None:
 def test_what_is_left_after_bad_rows_can_be_trained_on(make: Any, tokenizer: Tokenizer) -> None:
     """The room for the longest answer is known before the labels are."""
     table = make("text label", "soup good", "tea splendid!", "teateateatea bad")
-    task = Classify().for_labels(table)
+    task = Classify().found(table)
     for longest in range(12, 30):
         try:
             kept = task.without_bad_rows(tokenizer, table, longest, labelled=True)

@@ -13,25 +13,23 @@ from gemkit.cli.commands import print_table
 from gemkit.cli.options import (
     DTYPE,
     JSON,
-    LABEL,
     MODEL,
     SKIP,
-    TEXT,
     Command,
     as_json,
     options,
     pieces,
     present,
     remark,
+    warned,
 )  # fmt: skip
+from gemkit.cli.task_flags import TASK_FLAGS, TASK_SETTINGS
 from gemkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from gemkit.train.table_files import BadRow
     from gemkit.tuning import TuneResult
 
-TASKS = ("classify",)
-LATER_TASKS = ("instruct", "chat", "translate", "complete", "text")
 INTERRUPTED = 130
 
 FILE = click.Path(path_type=Path)
@@ -42,6 +40,9 @@ LORA_FLAGS = options(
     click.option("--alpha", type=float, help="LoRA's scale is alpha / rank; default the rank."),
     click.option("--targets", metavar="q,v", help="Matrices to adapt; default every linear layer."),
     click.option("--dropout", type=float, help="Of the adapter's inputs; default 0."),
+    click.option("--rslora", is_flag=True, default=None, help="Scale by alpha / sqrt(rank)."),
+    click.option("--dora", is_flag=True, default=None, help="Train the rows' lengths too."),
+    click.option("--quantize", metavar="int8|int4", help="Bits of the frozen weights below."),
     click.option("--full", is_flag=True, default=None, help="Train all weights, not LoRA."),
 )
 TRAINING_FLAGS = options(
@@ -49,7 +50,7 @@ TRAINING_FLAGS = options(
     click.option("--batch-tokens", type=int, help="Token slots of a step; default 512."),
     click.option("--learning-rate", type=float, help="Peak; default 5e-3, with --full 5e-4."),
     click.option("--weight-decay", type=float, help="Decoupled, norms left out; default 0."),
-    click.option("--optimizer", help="adamw (default), sgd or adafactor."),
+    click.option("--optimizer", help="adamw (default), keras_adamw, sgd, adafactor."),
     click.option("--schedule", help="cosine (default), linear or constant."),
     click.option("--warmup", type=float, help="Steps, or share of them below 1; default 0.1."),
     click.option("--clip-norm", type=float, help="Largest gradient norm; default 1."),
@@ -57,9 +58,13 @@ TRAINING_FLAGS = options(
     click.option("--max-length", type=int, help="Most tokens of an example; default the context."),
     click.option("--valid-every", type=int, help="Steps between validations; default an epoch."),
     click.option("--patience", type=int, help="Validations without gain to stop after."),
-    click.option("--metric", help="What counts as gain: valid_accuracy (default), valid_macro_f1,"
-                 " valid_loss."),
-    click.option("--remat", is_flag=True, default=None, help="Less memory, more time."),
+    click.option("--metric", help="What counts as gain: valid_loss, or valid_ and a measure of the"
+                 " task, such as valid_accuracy; default the task's own."),
+    click.option("--valid-answers", type=int, help="Most validation rows to answer; default all,"
+                 " or 64 where answers are generated."),
+    click.option("--accumulate", type=int, help="Batches a step, counted by tokens; default 1."),
+    click.option("--ema", type=float, help="Keep a moving average with this decay, as 0.999."),
+    click.option("--remat", help="off (default), layer or full: less memory, more time."),
 )  # fmt: skip
 
 
@@ -102,14 +107,19 @@ def _flag_value(path: Path, key: str, value: Any, is_flag: bool) -> Any:
 @click.command(cls=Command)
 @click.argument("task")
 @click.option("--model", required=True, help="MODEL to start from.")
-@click.option("--data", type=FILE, required=True, metavar="FILE", help="Table with labelled rows.")
+@click.option("--data", type=FILE, required=True, metavar="FILE", help="What to learn from.")
 @click.option("--out", type=FILE, required=True, metavar="RUN", help="Run directory to make.")
-@click.option("--valid", type=FILE, metavar="FILE", help="Table with validation rows.")
+@click.option("--valid", type=FILE, metavar="FILE", help="Validation rows.")
 @click.option("--valid-share", type=float, help="Else this share of --data; default 0.1.")
-@TEXT
-@LABEL
+@TASK_FLAGS
 @LORA_FLAGS
 @TRAINING_FLAGS
+@click.option(
+    "--tensorboard", is_flag=True, default=None,
+    help="Write TensorBoard's event files into the run too; wants tensorboardX.",
+)
+@click.option("--checkpoint-every", type=int, help="Steps; default two minutes. Keeps the last.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @DTYPE
 @SKIP
 @click.option(
@@ -119,51 +129,64 @@ def _flag_value(path: Path, key: str, value: Any, is_flag: bool) -> Any:
 @JSON
 def tune(
     task: str, model: str, data: Path, out: Path, valid: Path | None, valid_share: float | None,
-    text: str | None, label: str | None, rank: int | None, alpha: float | None,
-    targets: str | None, dropout: float | None, dtype: str | None, as_program: bool,
-    **settings: Any,
+    rank: int | None, alpha: float | None, targets: str | None, dropout: float | None,
+    rslora: bool | None, dora: bool | None, quantize: str | None, dtype: str | None,
+    resume: bool, as_program: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Teach a model a task from a table file.
 
-    TASK is classify: one label out of a fixed set for each text. Tables are TSV, CSV, JSONL or
-    Parquet. Ctrl-C ends the training and keeps what was learnt.
+    TASK is classify, instruct, chat, translate, complete or text. Tables are TSV, CSV, JSONL or
+    Parquet; complete and text also read source files and text files, or folders of them. Ctrl-C
+    ends the training and keeps what was learnt. A run that was cut off goes on with --resume.
     """
-    if task not in TASKS:
-        later = "is not available in this version" if task in LATER_TASKS else "is unknown"
-        raise UsageError(f"task {task!r} {later}", f"one of {', '.join(TASKS)}")
     if valid is not None and valid_share is not None:
         raise UsageError("both --valid and --valid-share are given", "one of them")
-    adapter = present(rank=rank, alpha=alpha, targets=pieces(targets), dropout=dropout)
+    adapter = present(
+        rank=rank, alpha=alpha, targets=pieces(targets), dropout=dropout, rslora=rslora, dora=dora
+    )
     from gemkit.adapt.lora import Lora
     from gemkit.evaluate.run_folder import check_run_folder
     from gemkit.loading import load
-    from gemkit.tasks import Classify
+    from gemkit.tasks import make_task
     from gemkit.tuning import tune as tune_model
 
+    chosen = make_task(task, **_task_settings(settings))
     lora = Lora(**adapter) if adapter else None
-    check_run_folder(out)
-    lm = load(model, **present(dtype=dtype))
-    result = tune_model(
-        lm, Classify(**present(text=text, label=label)), data, valid, out=out,
-        lora=lora, **present(valid_share=valid_share, **settings),
-    )  # fmt: skip
+    check_run_folder(out, resume)
+    lm = load(model, **present(dtype=dtype, quantize=quantize))
+    with warned():
+        result = tune_model(
+            lm, chosen, data, valid, out=out, lora=lora, resume=resume,
+            **present(valid_share=valid_share, **settings),
+        )  # fmt: skip
     tell_skipped(result.skipped)
     _show_result(result, out, as_program)
     if result.stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)
 
 
+def _task_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    """Takes the flags of `TASK_FLAGS` out of all flags."""
+    return {name: flags.pop(name) for name in TASK_SETTINGS}
+
+
 def _show_result(result: "TuneResult", out: Path, as_program: bool) -> None:
+    from gemkit.metrics.scores import METRICS
+
     if as_program:
         as_json({"run": str(out), "stopped": result.stopped, "metrics": result.metrics})
         return
     found = result.metrics
     if found:
-        before, after = found["accuracy_before"], found["accuracy"]
         head = (f"{found['rows']} validation rows", "before", "after")
-        rows = [("accuracy", f"{before:.1%}", f"{after:.1%}")]
-        rows.append(("macro-F1", f"{found['macro_f1_before']:.3f}", f"{found['macro_f1']:.3f}"))
+        rows = [
+            (metric.title, metric.show(found[f"{name}_before"]), metric.show(found[name]))
+            for name, metric in METRICS.items()
+            if name in found
+        ]
         print_table(head, rows, right=(1, 2))
+        if "answered" in found:
+            remark(f"{found['answered']} of the validation rows were answered")
     print(f"run:    {out}{f' ({result.stopped})' if result.stopped else ''}")
     print(f"report: {out / 'report.html'}")
     remark(f"next:   gemkit predict {shlex.quote(str(out))} FILE --out labelled.tsv")
@@ -173,24 +196,26 @@ def _show_result(result: "TuneResult", out: Path, as_program: bool) -> None:
 @click.argument("run")
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, required=True, metavar="OUT", help="Table file to write.")
-@TEXT
+@TASK_FLAGS
 @click.option("--probabilities", is_flag=True, help="Add a column p(label) for each label.")
 @SKIP
 @DTYPE
 def predict(run: str, file: Path, out: Path, **settings: Any) -> None:
-    """Label each row of a table file.
+    """Answer each row of a file: label, translate, complete.
 
-    OUT holds the columns and rows of FILE in their order, with the labels that the model of RUN
+    OUT holds the columns and rows of FILE in their order, with the answers that the model of RUN
     gives in the column it learnt them from.
     """
     from collections import Counter
 
     from gemkit.evaluate.run import predict_file
 
-    found = predict_file(run, file, out, **settings)
-    shares = Counter(answer.choice for answer in found.answers).most_common()
-    counts = ", ".join(f"{count} {label!r}" for label, count in shares)
-    remark(f"{out}: {len(found.answers)} rows; column {found.column!r} holds {counts}")
+    found = predict_file(run, file, out, **present(**settings))
+    holds = ""
+    if any(answer.probabilities for answer in found.answers):
+        shares = Counter(answer.text for answer in found.answers).most_common()
+        holds = " holds " + ", ".join(f"{count} {label!r}" for label, count in shares)
+    remark(f"{out}: {len(found.answers)} rows; column {found.column!r}{holds}")
     tell_skipped(found.table.skipped)
 
 
@@ -204,34 +229,31 @@ def tell_skipped(skipped: Sequence["BadRow"]) -> None:
 @click.command(cls=Command)
 @MODEL
 @click.argument("file", type=FILE)
-@click.option("--task", help="For a MODEL that is no run: classify.")
-@TEXT
-@LABEL
+@click.option("--task", help="For a MODEL that is no run: classify, translate, …")
+@TASK_FLAGS
 @SKIP
 @DTYPE
 @JSON
 def evaluate(
-    model: str, file: Path, task: str | None, text: str | None, label: str | None,
-    skip_bad_rows: bool, dtype: str | None, as_program: bool,
+    model: str, file: Path, task: str | None, skip_bad_rows: bool, dtype: str | None,
+    as_program: bool, **settings: Any,
 ) -> None:  # fmt: skip
-    """Score a model on a labelled table file.
+    """Score a model on a file with the true answers.
 
     MODEL is a run, or with --task any model as it is.
     """
-    if task is not None and task not in TASKS:
-        raise UsageError(f"task {task!r} is unknown", f"one of {', '.join(TASKS)}")
     from gemkit.evaluate.run import evaluate_file, run_task
-    from gemkit.tasks import Classify
+    from gemkit.tasks import make_task
 
     if (Path(model) / "run.json").is_file():
-        chosen = run_task(model, text, label)
+        chosen = run_task(model, **settings)
     elif task is None:
         raise UsageError(f"{model} is no run directory", "--task classify beside a plain model")
     else:
-        chosen = Classify(**present(text=text, label=label))
-    scores, table, _ = evaluate_file(model, chosen, file, skip_bad_rows, dtype)
-    tell_skipped(table.skipped)
+        chosen = make_task(task, **settings)
+    found = evaluate_file(model, chosen, file, skip_bad_rows, dtype)
+    tell_skipped(found.table.skipped)
     if as_program:
-        as_json(scores.to_dict())
+        as_json(found.to_dict())
     else:
-        print(scores.table())
+        print(found.shown())

@@ -1,4 +1,4 @@
-"""A task over a file: label every row, or score the answers against the labels it has."""
+"""A task over a file: answer every row, or score the answers against the truth it has."""
 
 import dataclasses
 import tempfile
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from gemkit.errors import CheckpointError, DataError, UsageError
-from gemkit.evaluate.metrics import ClassificationScores, score_labels
-from gemkit.language_model import Choice, LanguageModel
+from gemkit.evaluate.likelihood import measure_likelihood
+from gemkit.language_model import LanguageModel
 from gemkit.loading import load, read_run
+from gemkit.metrics.scores import METRICS, Figures, Scores
 from gemkit.progress import progress
-from gemkit.tasks.classify import Classify
-from gemkit.train.data import Table, read_table, write_table
+from gemkit.tasks import TASKS, Answer, Task, changed
+from gemkit.train.data import Table, write_table
 from gemkit.train.table_files import KINDS
 
 
@@ -23,21 +24,65 @@ class Prediction:
     Attributes:
       table: the rows that were read, and those skipped.
       answers: one a row.
-      column: where the label was written.
+      column: where they were written.
       out: the file.
     """
 
     table: Table
-    answers: list[Choice]
+    answers: list[Answer]
     column: str
     out: Path
 
 
-def run_task(run: str | Path, text: str | None = None, label: str | None = None) -> Classify:
-    """The task that a run was tuned on, with other columns where given.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_file` found.
+
+    Attributes:
+      table: the rows that were scored, and those skipped.
+      answers: one a row; empty where the task's measures are all of the loss.
+      scores: of the answers, None without.
+      likelihood: the measures of the loss, where the task has any.
+    """
+
+    table: Table
+    answers: list[Answer]
+    scores: Scores | None
+    likelihood: Figures | None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All figures by name."""
+        return {
+            name: value
+            for part in (self.likelihood, self.scores) if part is not None
+            for name, value in part.metrics.items()
+        }  # fmt: skip
+
+    def shown(self) -> str:
+        """For a terminal."""
+        if self.scores is None or isinstance(self.scores, Figures):
+            return Figures(self.metrics).table()
+        parts = (self.likelihood, self.scores)
+        return "\n".join(part.table() for part in parts if part is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        found = {} if self.scores is None else self.scores.to_dict()
+        return {"rows": len(self.table.rows), **self.metrics, **found}
+
+
+def evaluation_needs(task: Task) -> tuple[bool, bool]:
+    """Whether the measures of a task need answers, and whether they need the loss."""
+    of_loss = [METRICS[name].of_loss for name in task.measures]
+    return not all(of_loss), any(of_loss)
+
+
+def run_task(run: str | Path, **changes: Any) -> Task:
+    """The task that a run was tuned on, with settings such as columns changed where given.
 
     Raises:
-      UsageError: not a run directory.
+      UsageError: not a run directory, or a setting its task has not.
       CheckpointError: its run.json is damaged.
     """
     path = Path(run)
@@ -45,96 +90,99 @@ def run_task(run: str | Path, text: str | None = None, label: str | None = None)
         raise UsageError(f"{path} is no run directory", "one that gemkit tune made")
     try:
         settings = dict(read_run(path)["task"])
-        if (name := settings.pop("name")) != Classify.name:
-            raise UsageError(f"{path} is a run of the task {name!r}", f"{Classify.name!r}")
-        task = Classify.from_dict(settings)
+        if (name := settings.pop("name")) not in TASKS:
+            raise UsageError(f"{path} is a run of the task {name!r}", f"one of {', '.join(TASKS)}")
+        task = TASKS[name].from_dict(settings)
     except (KeyError, TypeError, ValueError) as error:
         what = f"{path / 'run.json'} describes no task: {error!r}"
         raise CheckpointError(what, "a run of gemkit tune") from None
-    return dataclasses.replace(task, text=text or task.text, label=label or task.label)
+    return changed(task, **changes)
 
 
 def predict_file(
-    run: str | Path, file: str | Path, out: str | Path, text: str | None = None,
-    skip_bad_rows: bool = False, probabilities: bool = False, dtype: str | None = None,
-    show_progress: bool | None = None,
+    run: str | Path, file: str | Path, out: str | Path, skip_bad_rows: bool = False,
+    probabilities: bool = False, dtype: str | None = None, show_progress: bool | None = None,
+    **columns: Any,
 ) -> Prediction:  # fmt: skip
-    """Labels every row of a file with a tuned model.
+    """Answers every row of a file with a tuned model: labels, translates, completes, …
 
-    The label goes into the column the run learnt it from, in place if the file has that column
+    The answer goes into the column the run learnt it from, in place if the file has that column
     and after the others if not: `id, comment` becomes `id, comment, label`.
 
     Args:
       run: run directory.
-      file: table file with the texts.
+      file: table file with the rows.
       out: table file to write; the suffix says the format.
-      text: column with the texts, where it is named otherwise than in training.
       skip_bad_rows: leave out rows that cannot be used instead of stopping.
-      probabilities: add a column `p(label)` for each label.
+      probabilities: add a column `p(answer)` for each answer there may be.
       dtype: of the weights; None is what the run was tuned in.
       show_progress: None shows a bar on a terminal.
+      columns: settings of the task that are other than in training, such as `text="comment"`.
 
     Raises:
       DataError: a file that cannot be read or written, a row that cannot be used.
       CheckpointError: a damaged run, or a base that is not the one it was tuned on.
     """
     check_writable(Path(out))
-    table = read_table(file, skip_bad_rows=skip_bad_rows)
-    task = run_task(run, text).for_texts(table)
+    task = run_task(run, **columns)
+    table = task.read(file, skip_bad_rows, labelled=False)
+    task = task.found(table, labelled=False)
     lm = load(run, dtype)
     if skip_bad_rows:
         longest = lm.config.max_positions
         table = task.without_bad_rows(lm.tokenizer, table, longest, labelled=False)
     answers = _answers(lm, task, table, show_progress)
-    assert task.label is not None
-    columns, rows = labelled_rows(table, task, answers, task.label, probabilities)
-    write_table(out, columns, rows, like=table)
-    return Prediction(table, answers, task.label, Path(out))
+    names, rows = answered_rows(table, answers, task.column, probabilities)
+    write_table(out, names, rows, like=table)
+    return Prediction(table, answers, task.column, Path(out))
 
 
 def evaluate_file(
-    model: LanguageModel | str | Path, task: Classify, file: str | Path,
-    skip_bad_rows: bool = False, dtype: str | None = None, show_progress: bool | None = None,
-) -> tuple[ClassificationScores, Table, list[Choice]]:  # fmt: skip
-    """Scores a model's labels against those of a file.
+    model: LanguageModel | str | Path, task: Task, file: str | Path, skip_bad_rows: bool = False,
+    dtype: str | None = None, show_progress: bool | None = None,
+) -> Evaluation:  # fmt: skip
+    """Scores a model on the rows of a file that hold the truth.
 
     Args:
       model: a loaded model, or any MODEL.
-      task: columns, and the labels there are; without labels they are those of the file.
-      file: table file with texts and labels.
+      task: with what it learnt from training rows; that of a plain model takes it from the file.
+      file: table file with questions and true answers.
       skip_bad_rows: leave out rows that cannot be used instead of stopping.
       dtype: of the weights, where they are not loaded yet; None as stored.
       show_progress: None shows a bar on a terminal.
 
-    Returns:
-      The scores, the rows and the answer to each.
-
     Raises:
-      DataError: a file that cannot be read, a row or label that cannot be used.
+      DataError: a file that cannot be read, a row that cannot be used.
     """
-    table = read_table(file, skip_bad_rows=skip_bad_rows)
-    task = task.for_labels(table)
+    table = task.read(file, skip_bad_rows)
+    task = task.found(table)
     lm = model if isinstance(model, LanguageModel) else load(model, dtype)
+    longest = lm.config.max_positions
     if skip_bad_rows:
-        longest = lm.config.max_positions
         table = task.without_bad_rows(lm.tokenizer, table, longest, labelled=True)
-    task = task if task.labels else task.fitted(table)
-    truth = task.truth(table)
-    answers = _answers(lm, task, table, show_progress)
-    return score_labels(truth, [a.choice for a in answers], task.labels), table, answers
+    task = task.fitted(table)
+    with_answers, with_loss = evaluation_needs(task)
+    likelihood = None
+    if with_loss:
+        examples = task.examples(lm.tokenizer, table, longest)
+        likelihood = measure_likelihood(lm, examples).figures(task.measures)
+    answers = _answers(lm, task, table, show_progress) if with_answers else []
+    scores = task.score(answers, table) if with_answers else None
+    return Evaluation(table, answers, scores, likelihood)
 
 
-def labelled_rows(
-    table: Table, task: Classify, answers: Sequence[Choice], column: str, probabilities: bool
+def answered_rows(
+    table: Table, answers: Sequence[Answer], column: str, probabilities: bool
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of a table with the answers in `column`, and with their probabilities."""
-    shares = [f"p({label})" for label in task.labels] if probabilities else []
+    known = answers[0].probabilities if probabilities and answers else {}
+    shares = {answer: f"p({answer})" for answer in known}
     columns = [*table.columns]
-    columns += [name for name in (column, *shares) if name not in table.columns]
+    columns += [name for name in (column, *shares.values()) if name not in table.columns]
     rows = []
     for row, answer in zip(table.rows, answers, strict=True):
-        figures = [f"{p:.6f}" for p in answer.probabilities]
-        rows.append({**row, column: answer.choice, **dict(zip(shares, figures, strict=False))})
+        figures = {name: f"{answer.probabilities[one]:.6f}" for one, name in shares.items()}
+        rows.append({**row, column: answer.text, **figures})
     return columns, rows
 
 
@@ -161,8 +209,6 @@ def check_writable(out: Path) -> None:
         ) from None
 
 
-def _answers(
-    lm: LanguageModel, task: Classify, table: Table, show: bool | None
-) -> list[Choice]:
-    with progress("labelling", show) as update:
+def _answers(lm: LanguageModel, task: Task, table: Table, show: bool | None) -> list[Answer]:
+    with progress("answering", show) as update:
         return task.predict(lm, table, lambda done, total: update(done, total, ""))

@@ -2,17 +2,17 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from gemkit.errors import DataError, UsageError
 from gemkit.generate.score import Progress
-from gemkit.language_model import Choice, LanguageModel
+from gemkit.language_model import LanguageModel
+from gemkit.metrics.labels import ClassificationScores, score_labels
+from gemkit.tasks.base import Answer, Task, has_column, keep_usable
 from gemkit.text.templates import TEMPLATES
 from gemkit.text.tokenizer import Tokenizer
-from gemkit.train.data import Table, guess_column
+from gemkit.train.data import Table, guess_column, split_rows
 from gemkit.train.packing import Example
-from gemkit.train.table_files import BadRow
 
 TEXT_COLUMNS = ("text", "comment", "review", "sentence", "document", "content", "body", "message")
 LABEL_COLUMNS = ("label", "class", "category", "sentiment", "target", "y")
@@ -20,7 +20,7 @@ MOST_LABELS = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Classify:
+class Classify(Task):
     """One label out of a fixed set for each text.
 
     Attributes:
@@ -36,15 +36,13 @@ class Classify:
     template: str = "classify"
 
     name = "classify"
+    measures = ("accuracy", "macro_f1")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON values; `Classify(**…)` with a tuple of labels restores them."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> "Classify":
-        """The task that `to_dict` described."""
-        return cls(**{**settings, "labels": tuple(settings["labels"])})
+    @property
+    def column(self) -> str:
+        """The label's."""
+        assert self.label is not None
+        return self.label
 
     def fitted(self, table: Table) -> "Classify":
         """The task with columns and labels taken from training rows where not given.
@@ -53,8 +51,10 @@ class Classify:
           UsageError: columns that cannot be guessed.
           DataError: fewer than two labels, too many, an empty text or label.
         """
-        task = self.for_labels(table)
+        task = self.found(table)
         label, found = task.label, Counter(task.truth(table))
+        if self.labels:
+            return task
         if len(found) < 2:
             raise DataError(
                 f"{table.path}: every label is {next(iter(found))!r}", "at least two labels"
@@ -64,34 +64,21 @@ class Classify:
                 f"{table.path}: column {label!r} has {len(found)} different labels",
                 f"at most {MOST_LABELS}", "is it the right column?",
             )  # fmt: skip
-        unknown = sorted(set(found) - set(self.labels)) if self.labels else []
-        if unknown:
-            raise DataError(
-                f"{table.path}: label {unknown[0]!r} is new", f"one of {', '.join(self.labels)}"
-            )
-        return dataclasses.replace(task, labels=self.labels or tuple(sorted(found)))
+        return dataclasses.replace(task, labels=tuple(sorted(found)))
 
-    def for_labels(self, table: Table) -> "Classify":
-        """The task with its two columns found in a labelled file."""
-        label = self.label or guess_column(table, LABEL_COLUMNS, "label")
-        task = dataclasses.replace(self.for_texts(table), label=label)
-        if task.text == label:
+    def found(self, table: Table, labelled: bool = True) -> "Classify":
+        """The task with its columns found in a file."""
+        label = self.label
+        if labelled:
+            label = label or guess_column(table, LABEL_COLUMNS, "label")
+        text = has_column(table, self.text, "text") if self.text else None
+        text = text or guess_column(table, TEXT_COLUMNS, "text")
+        if labelled and text == label:
             raise UsageError(
                 f"{table.path}: column {label!r} is both text and label", "two columns",
                 "name them with --text and --label",
             )  # fmt: skip
-        return task
-
-    def for_texts(self, table: Table) -> "Classify":
-        """The task with its text column found in a file that need not have labels."""
-        if self.text is not None:
-            if self.text not in table.columns:
-                raise DataError(
-                    f"{table.path}: no column {self.text!r}",
-                    f"one of {', '.join(table.columns)}", "name it with --text",
-                )  # fmt: skip
-            return self
-        return dataclasses.replace(self, text=guess_column(table, TEXT_COLUMNS, "text"))
+        return dataclasses.replace(self, text=text, label=label)
 
     def truth(self, table: Table) -> list[str]:
         """The rows' labels.
@@ -100,11 +87,7 @@ class Classify:
           DataError: no such column, an empty label, or one the task does not know.
         """
         assert self.label is not None
-        if self.label not in table.columns:
-            raise DataError(
-                f"{table.path}: no column {self.label!r}",
-                f"one of {', '.join(table.columns)}", "name it with --label",
-            )  # fmt: skip
+        has_column(table, self.label, "label")
         labels = [label.strip() for label in table.texts(self.label)]
         for row, label in enumerate(labels):
             if not label or (self.labels and label not in self.labels):
@@ -153,19 +136,18 @@ class Classify:
         if not labels and self.label in table.columns:
             labels = tuple({str(row.get(self.label) or "") for row in table.rows})
         room = longest - max((len(tokenizer.encode(label)) + 1 for label in labels), default=1)
-        kept, bad = [], []
-        for row in range(len(table.rows)):
-            one = table.part([row])
-            try:
-                self.prompts(tokenizer, one, room)
-                if labelled:
-                    self.truth(one)
-                kept.append(row)
-            except DataError as error:
-                bad.append(BadRow(table.lines[row], error.what, error.expected))
-        if not kept:
-            raise DataError(bad[0].reason, bad[0].expected, f"all {len(bad)} rows are bad")
-        return dataclasses.replace(table.part(kept), skipped=[*table.skipped, *bad])
+
+        def check(one: Table) -> None:
+            self.prompts(tokenizer, one, room)
+            if labelled:
+                self.truth(one)
+
+        return keep_usable(table, check)
+
+    def split(self, table: Table, share: float, seed: int) -> tuple[Table, Table]:
+        """Every label on both sides, in its proportion; see `train.data.split_rows`."""
+        kept, held = split_rows(self.truth(table), share, seed)
+        return table.part(kept), dataclasses.replace(table.part(held), skipped=[])
 
     def answers(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Ids of each label, `<eos>` last."""
@@ -188,13 +170,25 @@ class Classify:
 
     def predict(
         self, lm: LanguageModel, table: Table, progress: Progress | None = None
-    ) -> list[Choice]:
+    ) -> list[Answer]:
         """A scored label for every row, in order."""
-        task = self.for_texts(table)
+        task = self.found(table, labelled=False)
         if len(task.labels) < 2:
             raise UsageError("the task has no labels", "two or more")
         tokenizer = lm.tokenizer
         continuations = lm.closed([tokenizer.encode(label) for label in task.labels])
         room = lm.config.max_positions - max(map(len, continuations))
         prompts = task.prompts(tokenizer, table, room)
-        return lm.choose_ids(prompts, continuations, task.labels, progress)
+        return [
+            Answer(choice.choice, dict(zip(task.labels, choice.probabilities, strict=True)))
+            for choice in lm.choose_ids(prompts, continuations, task.labels, progress)
+        ]
+
+    def shown(self, table: Table) -> list[tuple[str, str]]:
+        """Text and label."""
+        assert self.text is not None
+        return list(zip(table.texts(self.text), self.truth(table), strict=True))
+
+    def score(self, answers: Sequence[Answer], table: Table) -> ClassificationScores:
+        """Accuracy, F1 and the confusion matrix."""
+        return score_labels(self.truth(table), [a.text for a in answers], self.labels)

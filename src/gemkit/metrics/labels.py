@@ -38,6 +38,11 @@ class ClassificationScores:
     confusion: tuple[tuple[int, ...], ...]
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Figures by their names in `metrics.scores.METRICS`."""
+        return {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of `per_label` and of the confusion matrix."""
         return tuple(scores.label for scores in self.per_label)

@@ -1,0 +1,1 @@
+"""Metrics: answers and references in, figures out. Knows no models and no files."""

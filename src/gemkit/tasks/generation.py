@@ -1,0 +1,174 @@
+"""Tasks whose answers are generated: a prompt, a reply with its end, nothing cut off unsaid."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gemkit.errors import DataError, UsageError
+from gemkit.generate.engine import Engine
+from gemkit.generate.request import Request
+from gemkit.generate.score import Progress
+from gemkit.language_model import LanguageModel
+from gemkit.metrics.scores import Figures
+from gemkit.metrics.texts import text_figures
+from gemkit.tasks.base import Answer, Task, keep_usable
+from gemkit.text.chat import chat_ids
+from gemkit.text.templates import CHAT
+from gemkit.text.tokenizer import Tokenizer
+from gemkit.train.data import Table
+from gemkit.train.packing import Example
+
+SLOTS = 16
+"""Answers made at a time."""
+LEAST_SHARE = 16
+"""This share of the context at least is left for an answer that may be as long."""
+
+
+class Generated(Task, Protocol):
+    """A task with a prompt and a reply for each row.
+
+    Attributes:
+      max_new_tokens: most tokens of an answer.
+    """
+
+    max_new_tokens: int
+
+    def prompts(self, tokenizer: Tokenizer, table: Table, longest: int) -> list[list[int]]:
+        """Each row's prompt as ids, `<bos>` first.
+
+        Args:
+          longest: most tokens of a prompt.
+
+        Raises:
+          DataError: a row without one, or with one that is too long.
+        """
+        ...
+
+    def ends(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        turn = tokenizer.end_of_turn_id
+        return (tokenizer.eos_id, *(() if turn is None else (turn,)))
+
+    def without_bad_rows(
+        self, tokenizer: Tokenizer, table: Table, longest: int, labelled: bool
+    ) -> Table:
+        """The table without rows that cannot be used; see `Task`."""
+
+        def check(one: Table) -> None:
+            self.prompts(tokenizer, one, self.room(longest))
+            if labelled:
+                self.examples(tokenizer, one, longest)
+
+        return keep_usable(table, check)
+
+    def predict(
+        self, lm: LanguageModel, table: Table, progress: Progress | None = None
+    ) -> list[Answer]:
+        """The greedy answer to every row, in order.
+
+        Raises:
+          DataError: a row that cannot be asked.
+        """
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {self.max_new_tokens}", "at least 1")
+        task = self.found(table, labelled=False)
+        prompts = task.prompts(lm.tokenizer, table, task.room(lm.config.max_positions))
+        ends, limit = task.ends(lm.tokenizer), task.max_new_tokens
+        return generate_answers(lm, prompts, limit, ends, progress)
+
+    def score(self, answers: Sequence[Answer], table: Table) -> Figures:
+        """The answers against the true ones."""
+        truth = [reference for _, reference in self.shown(table)]
+        return text_figures(self.measures, [answer.text for answer in answers], truth)
+
+    def room(self, context: int) -> int:
+        """Most tokens of a prompt: what is left has room for an answer of some length."""
+        return context - min(self.max_new_tokens, context // LEAST_SHARE)
+
+
+def learn_replies(
+    table: Table, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], longest: int
+) -> list[Example]:
+    """Each row's prompt and reply, with the reply as the target.
+
+    Raises:
+      DataError: a row that is longer than `longest` tokens.
+    """
+    for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        check_length(table, row, len(prompt) + len(reply), longest, "prompt and answer are")
+    return [
+        Example([*prompt, *reply], [False] * len(prompt) + [True] * len(reply))
+        for prompt, reply in zip(prompts, replies, strict=True)
+    ]
+
+
+def generate_answers(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], limit: int, ends: Sequence[int],
+    progress: Progress | None = None,
+) -> list[Answer]:  # fmt: skip
+    """The greedy answer to each prompt; all are answered as rows of one engine.
+
+    Args:
+      prompts: ids.
+      limit: most tokens of an answer.
+      ends: tokens that end it.
+      progress: called with (answers done, answers in all).
+    """
+    engine = Engine(lm.params, lm.config, slots=SLOTS)
+    asked = [engine.add(Request(tuple(prompt), limit, tuple(ends))) for prompt in prompts]
+    while engine.running():
+        engine.step()
+        if progress is not None:
+            progress(sum(answer.ended != "" for answer in asked), len(asked))
+    return [Answer(lm.tokenizer.decode(answer.tokens)) for answer in asked]
+
+
+def check_prompts(
+    table: Table, prompts: Sequence[list[int]], longest: int
+) -> list[list[int]]:
+    """The prompts, none of them too long.
+
+    Raises:
+      DataError: one is, with file and line.
+    """
+    for row, prompt in enumerate(prompts):
+        check_length(table, row, len(prompt), longest, "the prompt is")
+    return list(prompts)
+
+
+def ask(tokenizer: Tokenizer, text: str, turns: bool) -> list[int]:
+    """A prompt's ids: as a user's turn with the model's opened after it, or as it is."""
+    if turns:
+        return chat_ids(tokenizer, [{"role": "user", "content": text}])[0]
+    return tokenizer.encode(text, bos=True)
+
+
+def close(tokenizer: Tokenizer, text: str, turns: bool) -> list[int]:
+    """An answer's ids with the token that ends it."""
+    end = tokenizer.token_to_id(CHAT.end) if turns else tokenizer.eos_id
+    return [*tokenizer.encode(text), end]
+
+
+def stripped(table: Table, column: str, what: str) -> list[str]:
+    """A column's texts, trimmed.
+
+    Raises:
+      DataError: an empty one, with file and line.
+    """
+    texts = [text.strip() for text in table.texts(column)]
+    for row, text in enumerate(texts):
+        if not text:
+            raise DataError(f"{table.where(row)}: the {what} is empty", "some text")
+    return texts
+
+
+def check_length(table: Table, row: int, length: int, longest: int, what: str) -> None:
+    """Refuses a row that is too long: nothing is cut off unsaid.
+
+    Raises:
+      DataError: with file and line.
+    """
+    if length > longest:
+        raise DataError(
+            f"{table.where(row)}: {what} {length} tokens long", f"at most {longest}",
+            "shorten or remove it, or pass --skip-bad-rows",
+        )  # fmt: skip
