@@ -1,6 +1,7 @@
 """Loading and converting a checkpoint beside reading and copying its bytes.
 
-Before each measurement the files leave the page cache, so that both sides wait for the disk.
+Before each measurement the files leave the page cache, so that both sides wait for the disk. One
+round, as 5 GB are read, loaded, copied and converted twice; each side is a process of its own.
 """
 
 import os
@@ -11,10 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from measure import Row, Seconds, beside, interleave, limited, rates
+import ml_dtypes
+import numpy as np
+from measure import Row, Seconds, beside, limited, rates
 from models import Size
 
+from gemkit.model.config import GemmaConfig
 from gemkit.model.variants import VARIANTS
 
 PIECE = 2**24
@@ -35,14 +40,13 @@ IMPORT = "import gemkit.checkpoint.convert"
 
 def run(size: Size) -> list[Row]:
     """Rows for a Hugging Face folder of random weights in bfloat16, in shards."""
-    from gemkit.checkpoint.save import save_checkpoint
-    from gemkit.model.weights import count_parameters, init_params
+    from gemkit.model.weights import count_parameters
 
     config = VARIANTS["gemma_2b_en"].config if size.rounds > 1 else size.config
     folder = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR", "/var/tmp")))
     try:
         source = folder / "hf"
-        save_checkpoint(source, config, init_params(config, 0, "bfloat16"), None)
+        _write(source, config)
         stored = sum(file.stat().st_size for file in source.iterdir()) / GIGABYTE
         sides: dict[str, Callable[[], Seconds]] = {
             "import": _process(folder, IMPORT),
@@ -54,7 +58,10 @@ def run(size: Size) -> list[Row]:
                 folder, CONVERT, str(source), str(folder / "m.gguf"), "gguf", "q8_0"
             ),
         }
-        _, found = interleave(sides, size.rounds)
+        found = {
+            name: {part: [figure] for part, figure in side().items()}
+            for name, side in sides.items()
+        }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     bare = found["import"]["seconds"]
@@ -73,6 +80,28 @@ def run(size: Size) -> list[Row]:
                "probes of source and result included; ratio to copying the bytes"),
         beside("convert to GGUF, Q8_0", "GB/s", beyond("quantise"), copied, "the same"),
     ]  # fmt: skip
+
+
+def _write(folder: Path, config: GemmaConfig) -> None:
+    """Random weights leaf by leaf: the same noise, beginning elsewhere in each."""
+    import jax.numpy as jnp
+
+    from gemkit.checkpoint.save import save_leaves
+    from gemkit.model.weights import specs
+
+    noise = np.random.default_rng(0).normal(size=2**22).astype(np.float32)
+
+    def leaf(number: int, shape: tuple[int, ...]) -> Callable[[], Any]:
+        scale = 0.1 if len(shape) == 1 else shape[-1] ** -0.5
+
+        def make() -> Any:
+            part = np.roll((noise * scale).astype(ml_dtypes.bfloat16), number * 7919)
+            return jnp.asarray(np.resize(part, shape))
+
+        return make
+
+    leaves = {path: leaf(n, spec.shape) for n, (path, spec) in enumerate(specs(config).items())}
+    save_leaves(folder, config, leaves, "bfloat16", None, "hf")
 
 
 def _timed(cold: Path, work: Callable[[], None]) -> Seconds:
@@ -99,9 +128,10 @@ def _process(folder: Path, program: str, *arguments: str) -> Callable[[], Second
     return side
 
 
+# Not `ru_maxrss`, which begins with what this process has. Pages of mapped files count too.
 PEAK = """{program}
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(1024 * int(status["VmHWM"].split()[0]))
 """
 
 

@@ -5,10 +5,11 @@ import sys
 import time
 from collections.abc import Callable
 
+import jax
 import pytest
 
 from gemkit import progress as module
-from gemkit.progress import progress
+from gemkit.progress import peak_memory, progress
 
 
 class Terminal(io.StringIO):
@@ -73,3 +74,34 @@ def test_an_error_ends_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         until(lambda: "work" in terminal.getvalue())
         raise ValueError
     assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
+
+
+def test_a_narrow_terminal_keeps_the_beginning_of_the_remark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = watched(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "64")
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0)
+    with progress("work") as update:
+        update(10, 1234, "loss 0.5  " + "and much more " * 5)
+        until(lambda: "10/1234" in terminal.getvalue())
+    assert "loss 0.5  " in terminal.getvalue() and "…" in terminal.getvalue()
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = peak_memory()
+    held = bytearray(b"x") * (200 << 20)
+    assert peak_memory() >= before > 10 << 20
+    assert peak_memory() >= len(held)
+
+
+def test_the_accelerator_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        def __init__(self, peak: int | None) -> None:
+            self.peak = peak
+
+        def memory_stats(self) -> dict[str, int] | None:
+            return None if self.peak is None else {"peak_bytes_in_use": self.peak}
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(7), Device(9), Device(None)])
+    assert peak_memory() == 9

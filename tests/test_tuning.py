@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 import gemkit
 from gemkit.errors import CheckpointError, DataError, TrainingError, UsageError
-from gemkit.evaluate.metrics import score_labels
 from gemkit.language_model import LanguageModel
+from gemkit.metrics.labels import score_labels
 from gemkit.tasks import Classify
 from gemkit.train.data import read_table
 from gemkit.train.loop import FitResult
@@ -161,7 +161,7 @@ def test_without_validation_the_last_weights_count(lm: LanguageModel, small_run:
 def test_a_share_is_split_off(
     lm: LanguageModel, small_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gemkit.tuning.fit", lambda *given, **_: FitResult(given[3], [], 0))
+    monkeypatch.setattr("gemkit.tuning.session.fit", lambda *given, **_: FitResult(given[3], [], 0))
     result = gemkit.tune(
         lm, Classify(), small_run.data, valid_share=0.25, lora=LORA, out=tmp_path / "run",
         **small.SETTINGS,
@@ -178,7 +178,7 @@ def test_it_stops_when_nothing_is_gained(
     """The loss is made to rise."""
     losses = itertools.count(1.0)
     monkeypatch.setattr(
-        "gemkit.tuning.make_loss_measure", lambda *_: lambda _: {"valid_loss": next(losses)}
+        "gemkit.tuning.session.make_loss_measure", lambda *_: lambda _: {"valid_loss": next(losses)}
     )
     result = gemkit.tune(
         lm, Classify(), small_run.data, small_run.valid, lora=LORA, patience=1,
@@ -196,7 +196,7 @@ def test_a_loss_that_is_no_number_saves_nothing(
     def broken(*_: Any, **__: Any) -> Any:
         raise TrainingError("the loss is nan at step 1")
 
-    monkeypatch.setattr("gemkit.tuning.fit", broken)
+    monkeypatch.setattr("gemkit.tuning.session.fit", broken)
     with pytest.raises(TrainingError):
         gemkit.tune(
             lm, Classify(), small_run.data, valid_share=0, out=tmp_path / "new" / "run"

@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import safetensors
@@ -13,7 +13,10 @@ from gemkit.errors import GemkitError
 
 
 @contextlib.contextmanager
-def new_folder(target: Path, failure: type[GemkitError], needed: int = 0) -> Iterator[Path]:
+def new_folder(
+    target: Path, failure: type[GemkitError], needed: int = 0,
+    place: Callable[[Path, Path], None] | None = None,
+) -> Iterator[Path]:  # fmt: skip
     """An empty folder beside `target` that takes its place, in a single step, if nothing fails.
 
     Whatever is at `target` by then goes away: the caller has checked that it may.
@@ -22,13 +25,14 @@ def new_folder(target: Path, failure: type[GemkitError], needed: int = 0) -> Ite
       target: the folder to be; folders on the way are made.
       failure: raised for what the disk refuses.
       needed: bytes that must be free.
+      place: puts the folder, its first argument, where the second says, instead of that step.
     """
     with _beside(target, failure, needed) as unfinished:
         unfinished.mkdir()
         yield unfinished
         for file in unfinished.rglob("*"):
             _settle(file)
-        _exchange(unfinished, _resolved(target))
+        (place or _exchange)(unfinished, _resolved(target))
 
 
 @contextlib.contextmanager

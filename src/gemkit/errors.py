@@ -50,5 +50,9 @@ class TrainingError(GemkitError):
     """A run that cannot go on, such as a loss that is not a number."""
 
 
+class MemoryWarning(UserWarning):
+    """A run that may need more memory than is free."""
+
+
 class GenerationError(GemkitError):
     """A prompt or limit that cannot be served."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from gemkit.adapt.lora import Lora, adapter_sizes, count_adapter
+from gemkit.adapt.quantize import quantized_bytes
 from gemkit.model.cache import cache_bytes
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import count_parameters, specs
@@ -21,18 +22,26 @@ class Facts:
     cache_bytes_per_token: int
 
 
-def facts(config: GemmaConfig, itemsize: int, lora: Lora | None) -> Facts:
-    """Counts and sizes; without LoRA everything counts as trainable, as Keras counts it."""
+def facts(
+    config: GemmaConfig, itemsize: int, lora: Lora | None, quantize: str | None = None
+) -> Facts:
+    """Counts and sizes; without LoRA everything counts as trainable, as Keras counts it.
+
+    With `quantize`, the weights are in few bits, see `adapt.quantize`.
+    """
     base = count_parameters(config)
     adapter = count_adapter(config, lora) if lora is not None else 0
     return Facts(
         parameters=base + adapter, trainable=adapter if lora else base,
-        frozen=base if lora else 0, weight_bytes=base * itemsize, adapter_bytes=4 * adapter,
+        frozen=base if lora else 0, adapter_bytes=4 * adapter,
+        weight_bytes=quantized_bytes(config, quantize, itemsize) if quantize else base * itemsize,
         cache_bytes_per_token=cache_bytes(config, 1, 1, itemsize),
     )  # fmt: skip
 
 
-def summary_table(name: str, config: GemmaConfig, itemsize: int, lora: Lora | None) -> str:
+def summary_table(
+    name: str, config: GemmaConfig, itemsize: int, lora: Lora | None, quantize: str | None = None
+) -> str:
     """The table as text.
 
     Layers that are alike share a row of the table; T is the number of tokens. With LoRA, a column
@@ -51,7 +60,7 @@ def summary_table(name: str, config: GemmaConfig, itemsize: int, lora: Lora | No
         lines.append("  ".join(cells).rstrip())
         if number == 0:
             lines.append("─" * len("  ".join(cells)))
-    lines += ["", *_totals(config, itemsize, lora)]
+    lines += ["", *_totals(config, facts(config, itemsize, lora, quantize))]
     return "\n".join(lines)
 
 
@@ -88,8 +97,7 @@ def _rows(config: GemmaConfig, lora: Lora | None) -> Iterator[tuple[str, str, in
     yield "final_norm", f"(T, {config.hidden_size})", *sizes["final_norm"]
 
 
-def _totals(config: GemmaConfig, itemsize: int, lora: Lora | None) -> Iterator[str]:
-    f = facts(config, itemsize, lora)
+def _totals(config: GemmaConfig, f: Facts) -> Iterator[str]:
     yield f"Total parameters:     {f.parameters:>16,}  ({human_bytes(f.weight_bytes)})"
     yield f"Trainable parameters: {f.trainable:>16,}"
     yield f"Frozen parameters:    {f.frozen:>16,}"

@@ -283,7 +283,7 @@ def test_ctrl_c_saves(
 ) -> None:
     # Ctrl-C while the fifth step's figures are shown.
     start = (
-        "import os, signal, gemkit.tuning as t; shown = t._remark\n"
+        "import os, signal, gemkit.tuning.session as t; shown = t._remark\n"
         "def press(row):\n"
         "    row['step'] == 5 and 'loss' in row and os.kill(os.getpid(), signal.SIGINT)\n"
         "    return shown(row)\n"
@@ -306,8 +306,8 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(
     program: Any, small_run: Any, small_model: Path, tmp_path: Path
 ) -> None:
     start = (
-        "import os, signal, gemkit.tuning as t\n"
-        "t._Session.predict = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
+        "import os, signal, gemkit.tuning.session as t\n"
+        "t.Session.answers = lambda *_: os.kill(os.getpid(), signal.SIGINT)"
     )
     flags = ["--model", small_model, "--data", small_run.data, "--out", "run"]
     done = program("tune", "classify", *flags, start=start)

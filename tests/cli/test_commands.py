@@ -50,7 +50,7 @@ def test_info_of_a_variant_needs_no_weights(call: Any) -> None:
     assert (done.code, done.err) == (0, "")
     for said in (
         "Trainable parameters:          460,800", "Frozen parameters:       2,506,172,416",
-        "enable_lora(4) trains 1,363,968", "weights 4.67 GiB, key/value cache 144.00 MiB",
+        "enable_lora(4) trains 1,363,968", "cache 144.00 MiB", "Memory to tune, 512 tokens a step",
     ):  # fmt: skip
         assert said in done.out
 
@@ -59,11 +59,26 @@ def test_info_as_json(call: Any) -> None:
     found = json.loads(call("info", "gemma_2b_en", "--lora-rank", 4, "--json").out)
     assert found["config"]["num_layers"] == 18
     assert found["lora"]["keras_form_parameters"] == 1_363_968
-    assert found["cache_bytes"] == 18 * 2 * 8192 * 256 * 2
-    assert found["run_bytes"] == 5_012_344_832 + found["adapter_bytes"] + found["cache_bytes"]
-    assert found["tune_bytes"] == 5_012_344_832 + 4 * found["adapter_bytes"]
+    run, tune = found["memory"]["run"], found["memory"]["tune"]
+    assert run["parts"]["cache"] == 18 * 2 * 8192 * 256 * 2
+    assert run["parts"]["weights"] == 5_012_344_832 + found["adapter_bytes"]
+    assert tune["parts"]["gradients"] == found["adapter_bytes"]
+    assert run["total"] == sum(run["parts"].values()) < tune["total"]
+    assert min(tune["instead"].values()) < tune["total"]
     plain = json.loads(call("info", "gemma_2b_en", "--json").out)
-    assert "lora" not in plain and plain["tune_bytes"] == 4 * 5_012_344_832
+    assert "lora" not in plain
+    assert plain["memory"]["tune"]["parts"]["gradients"] == 5_012_344_832
+    assert "LoRA instead of all weights" in plain["memory"]["tune"]["instead"]
+
+
+def test_info_says_whether_it_fits(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gemkit.progress.free_memory", lambda: 2**30)
+    done = call("info", "gemma_2b_en", "--lora-rank", 4)
+    assert "GiB (too large)" in done.out and "Free memory: 1.00 GiB" in done.out
+    assert "  less: " in done.out and "quantize int8" in done.out
+    monkeypatch.setattr("gemkit.progress.free_memory", lambda: None)
+    done = call("info", "gemma_2b_en")
+    assert "too large" not in done.out and "Free memory" not in done.out
 
 
 def test_info_of_a_folder_and_of_a_run(call: Any, small_model: Path, small_run: Any) -> None:
@@ -122,11 +137,10 @@ def test_help_of_tune_states_the_defaults_of_the_python_interface() -> None:
         for p in commands_tune.tune.get_params(context)
         if isinstance(p, click.Option)
     }
-    stated = {"optimizer": "adamw (default)", "schedule": "cosine (default)",
-              "metric": "valid_accuracy (default)"}  # fmt: skip
+    stated = {"optimizer": "adamw (default)", "schedule": "cosine (default)"}
     for name in ("valid_share", "rank", "dropout", "epochs", "batch_tokens", "weight_decay",
                  "warmup", "clip_norm", "seed"):  # fmt: skip
         stated[name] = f"default {defaults[name]:g}."
     for name, said in stated.items():
         assert said in helps[name], name
-        assert name not in ("optimizer", "schedule", "metric") or said.startswith(defaults[name])
+        assert name not in ("optimizer", "schedule") or said.startswith(defaults[name])

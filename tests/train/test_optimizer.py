@@ -151,7 +151,7 @@ def test_gradients_are_clipped_to_the_norm() -> None:
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"name": "adam"}, "optimizer 'adam'; expected one of adamw, sgd, adafactor"),
+    ({"name": "adam"}, "optimizer 'adam'; expected one of adamw, keras_adamw, sgd, adafactor"),
     ({"schedule": "step"}, "schedule 'step'; expected one of cosine, linear, constant"),
     ({"learning_rate": 0.0}, "learning rate is 0.0; expected a positive number"),
     ({"learning_rate": -1e-3}, "learning rate is -0.001; expected a positive number"),

@@ -1,10 +1,12 @@
 """Training steps: what they change, and that packing, chunks and recomputing change nothing."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,7 +16,8 @@ from tiny import CONFIGS, GEMMA1, GEMMA2, assert_close, ids, weights
 from gemkit.adapt.lora import Adapter, Lora, init_adapter
 from gemkit.model import transformer
 from gemkit.model.config import GemmaConfig
-from gemkit.model.weights import Params, flatten, unflatten
+from gemkit.model.weights import Params, flatten, specs, unflatten
+from gemkit.train.loop import REMATS
 from gemkit.train.loss import Sums
 from gemkit.train.optimizer import OptimizerSettings, make_optimizer
 from gemkit.train.packing import Batch, Example, epoch_batches, pad_batches
@@ -25,6 +28,7 @@ from gemkit.train.step import (
     loss_sums,
     make_train_step,
     make_valid_step,
+    result_tree,
 )
 
 LORA = Lora(rank=2, alpha=3.0, targets=("q", "k", "down"))
@@ -215,14 +219,101 @@ def test_a_nan_weight_shows_in_the_sums() -> None:
 
 def test_recomputing_drops_the_same_inputs() -> None:
     batch, lora = batches(True)[0].arrays(), Lora(rank=2, dropout=0.3, targets=("v", "up"))
-    found = []
-    for remat in (False, True):
+    found, products = [], []
+    for remat in REMATS:
         state = init_state(random_adapter(GEMMA1, lora), SGD, seed=0)
         step = make_train_step(GEMMA1, lora, SGD, remat=remat)
-        assert ("remat" in str(jax.make_jaxpr(step)(state, weights(GEMMA1), batch))) == remat
+        text = str(step.trace(state, weights(GEMMA1), batch).jaxpr)
+        products.append(text.count("dot_general"))
+        assert ("remat" in text) == (remat != "off")
         state, result = step(state, weights(GEMMA1), batch)
         found.append((float(result.sums.loss), float(result.gradient_norm)))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0] == pytest.approx(found[2], rel=1e-5)
+    # By layer only the products of attention are computed again, two a layer; in full all are.
+    off, layer, full = products
+    assert off < layer <= off + 2 * 3 * GEMMA1.num_layers < full
+
+
+def dots(lora: Lora | None) -> list[tuple[int, ...]]:
+    """Shapes of all matrix products' results in a training step of a deep thin model."""
+    config = dataclasses.replace(GEMMA1, num_layers=6)
+    trained = weights(config) if lora is None else init_adapter(config, lora, seed=0)
+    state = jax.eval_shape(lambda tree: init_state(tree, SGD, seed=0), trained)
+    frozen = {} if lora is None else weights(config)
+    step = make_train_step(config, lora, SGD)
+    jaxpr = step.trace(state, frozen, batches(True)[0].arrays()).jaxpr
+    return [
+        equation.outvars[0].aval.shape  # type: ignore[union-attr]
+        for equation in equations(jaxpr.jaxpr)
+        if equation.primitive.name == "dot_general"
+    ]
+
+
+def equations(jaxpr: Any) -> Iterable[Any]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+def test_the_backward_pass_ends_at_the_lowest_adapted_layer() -> None:
+    counts = [len(dots(Lora(2, targets=(f"layers.{n}.*",)))) for n in range(6)]
+    fewer = [above - below for above, below in zip(counts, counts[1:], strict=False)]
+    # Each layer that needs no gradients saves 7 of its linear layers and 4 of its attention.
+    assert fewer == [11] * 4 + fewer[4:]
+    assert fewer[4] > 0
+
+
+def test_no_frozen_matrix_gets_a_gradient() -> None:
+    """Nothing of a matrix' shape is computed but in full tuning."""
+    matrices = {spec.shape for spec in specs(GEMMA1).values() if len(spec.shape) == 2}
+    # The states at the 16 targets happen to be as large as a key matrix.
+    assert matrices & set(dots(Lora(2))) <= {(16, 24)}
+    assert matrices <= set(dots(None))
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["adapter", "all"])
+def test_accumulated_batches_are_one_batch(lora: Lora | None) -> None:
+    """With unequal numbers of targets; the sums are divided once."""
+    config, accumulate = GEMMA2, 3
+    made = list(epoch_batches(examples(), row_length=24, rows=1, seed=0, epoch=0))[:accumulate]
+    assert len({float(batch.target_weights.sum()) for batch in made}) > 1
+    stacked = {name: np.stack([b.arrays()[name] for b in made]) for name in made[0].arrays()}
+    joined = {name: np.concatenate(list(arrays)) for name, arrays in stacked.items()}
+    joined["target_index"] = np.concatenate(
+        [row * 24 + index for row, index in enumerate(stacked["target_index"])]
+    )
+    found = []
+    for count, batch in ((accumulate, stacked), (1, joined)):
+        tree = random_adapter(config) if lora else jax.tree.map(jnp.copy, weights(config))
+        state = init_state(tree, SGD, seed=0)
+        step = make_train_step(config, lora, SGD, accumulate=count)
+        found.append(step(state, weights(config) if lora else {}, batch))
+    (many, sums), (one, expected) = found
+    assert float(sums.sums.loss) == pytest.approx(float(expected.sums.loss), rel=1e-5)
+    assert float(sums.divisor) == float(expected.divisor) == float(expected.sums.weight)
+    assert float(sums.gradient_norm) == pytest.approx(float(expected.gradient_norm), rel=1e-4)
+    for path, leaf in flatten(many.trained):
+        assert_close(leaf, dict(flatten(one.trained))[path], 1e-5)
+
+
+def test_the_average_follows_the_weights() -> None:
+    decay, batch = 0.3, batches(True)[0].arrays()
+    state = init_state(random_adapter(GEMMA1), RULE, seed=0, average=True)
+    step = make_train_step(GEMMA1, LORA, RULE, ema=decay)
+    expected = jax.tree.map(np.array, state.trained)
+    for number in range(1, 5):
+        state, _ = step(state, weights(GEMMA1), batch)
+        kept = min(decay, (1 + number) / (10 + number))
+        expected = jax.tree.map(
+            lambda old, new, kept=kept: old * np.float32(kept) + new * np.float32(1 - kept),
+            expected, jax.tree.map(np.array, state.trained),
+        )  # fmt: skip
+    for path, leaf in flatten(result_tree(state)):
+        assert_close(leaf, dict(flatten(expected))[path], 1e-5)
+    plain = TrainState(state.trained, None, state.step, state.key)
+    assert result_tree(plain) is state.trained
 
 
 def test_a_step_compiles_once_for_all_batches_of_a_run() -> None:

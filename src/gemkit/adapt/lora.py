@@ -9,7 +9,7 @@ import dataclasses
 import fnmatch
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from gemkit.errors import UsageError
 from gemkit.model.config import GemmaConfig
 from gemkit.model.linear import LoraWeight, merged, row_norms
-from gemkit.model.weights import Params, flatten, specs, unflatten
+from gemkit.model.weights import Params, Spec, flatten, specs, unflatten
 
 Adapter = dict[str, dict[str, jax.Array]]
 Number = TypeVar("Number", int, float)
@@ -39,6 +39,8 @@ class Lora:
       rslora: scale by alpha / sqrt(R) instead (Kalajdzievski 2023, arXiv:2312.03732).
       dora: train the length of every row apart from its direction (Liu et al. 2024,
         arXiv:2402.09353).
+      form: "keras" trains what Keras's `enable_lora` does: heads share one B, each has its own A,
+        and A starts He-uniform. `plain` gives the same update as every file but Keras's has it.
       rank_pattern, alpha_pattern: target → a rank or alpha of its own, a mapping or pairs; the
         first that names a matrix counts.
 
@@ -56,6 +58,7 @@ class Lora:
     dropout: float = 0.0
     rslora: bool = False
     dora: bool = False
+    form: Literal["peft", "keras"] = "peft"
     rank_pattern: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
     alpha_pattern: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
 
@@ -71,6 +74,9 @@ class Lora:
                 raise UsageError(f"LoRA alpha is {alpha}", "a positive number")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"LoRA dropout is {self.dropout}", "a share from 0 up to below 1")
+        if self.form not in ("peft", "keras") or (self.dora and self.form == "keras"):
+            kind = f"{self.form!r}{' with DoRA' if self.dora else ''}"
+            raise UsageError(f"LoRA form is {kind}", "'peft', or 'keras' without DoRA")
         if not self.targets:
             raise UsageError("no LoRA targets", f"some of {', '.join(ALL_LINEAR)}")
 
@@ -130,7 +136,8 @@ def init_adapter(
 ) -> Adapter:
     """A fresh adapter in float32: `a` uniform in ±1/sqrt(in) as PEFT draws it, `b` zero.
 
-    The adapted model starts as the base model, exactly; with DoRA but for rounding.
+    The adapted model starts as the base model, exactly; with DoRA but for rounding. In Keras's
+    form queries, keys and values have `a` [N, R, in] and `b` [R, H], N being their heads.
 
     Args:
       config: of the model.
@@ -149,15 +156,42 @@ def init_adapter(
     leaves: dict[str, Any] = dict(flatten(base)) if lora.dora else {}
     adapter = {}
     for index, path in enumerate(target_paths(config, lora.targets)):
-        rows, columns = table[path].shape
-        bound, rank = 1 / math.sqrt(columns), lora.rank_of(path)
+        shapes = _shapes(table[path], config.head_dim, lora)
+        # He (2015) and PEFT differ by sqrt(6); Keras counts the heads among the inputs.
+        wide = math.prod(shapes["a"]) / lora.rank_of(path)
+        bound = (math.sqrt(6) if lora.form == "keras" else 1) / math.sqrt(wide)
         a = jax.random.uniform(
-            jax.random.fold_in(root, index), (rank, columns), minval=-bound, maxval=bound
+            jax.random.fold_in(root, index), shapes["a"], minval=-bound, maxval=bound
         )
-        adapter[path] = {"a": a, "b": jnp.zeros((rank, rows), jnp.float32)}
+        adapter[path] = {"a": a, "b": jnp.zeros(shapes["b"], jnp.float32)}
         if lora.dora:
             adapter[path]["m"] = row_norms(leaves[path])
     return adapter
+
+
+def _shapes(spec: Spec, head_dim: int, lora: Lora) -> dict[str, tuple[int, ...]]:
+    rank, (rows, columns) = lora.rank_of(spec.path), spec.shape
+    heads = rows // head_dim if spec.axes[0] in ("NH", "KH") else 1
+    if lora.form == "peft" or heads == 1:
+        return {"a": (rank, columns), "b": (rank, rows)}
+    return {"a": (heads, rank, columns), "b": (rank, rows // heads)}
+
+
+def _unshared(pair: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
+    """A pair whose heads share a B as one of rank N * R, its B block diagonal."""
+    a, b = pair["a"], pair["b"]
+    if a.ndim == 2:
+        return pair
+    blocks = jnp.kron(jnp.eye(a.shape[0], dtype=b.dtype), b)
+    return {**pair, "a": a.reshape(-1, a.shape[-1]), "b": blocks}
+
+
+def plain(lora: Lora, adapter: Adapter) -> tuple[Lora, Adapter]:
+    """An adapter in Keras's form as a usual one of the same update, to keep or to write."""
+    if lora.form == "peft":
+        return lora, adapter
+    made = {path: dict(_unshared(pair)) for path, pair in adapter.items()}
+    return dataclasses.replace(fitted(lora, made), form="peft"), made
 
 
 def attach(
@@ -175,6 +209,7 @@ def attach(
         key = None
         if dropout_key is not None and lora.dropout > 0:
             key = jax.random.fold_in(dropout_key, index)
+        pair = _unshared(pair)
         leaf = LoraWeight(
             leaves[path], pair["a"], pair["b"], lora.scale_of(path), lora.dropout, key
         )  # fmt: skip
@@ -196,7 +231,8 @@ def adapter_sizes(config: GemmaConfig, lora: Lora) -> dict[str, int]:
     """Path → trainable parameters: R * (in + out) for each target, with DoRA out more."""
     table = specs(config)
     return {
-        path: lora.rank_of(path) * sum(table[path].shape) + lora.dora * table[path].shape[0]
+        path: sum(map(math.prod, _shapes(table[path], config.head_dim, lora).values()))
+        + lora.dora * table[path].shape[0]
         for path in target_paths(config, lora.targets)
     }
 
@@ -206,7 +242,7 @@ def count_adapter(config: GemmaConfig, lora: Lora) -> int:
 
     This is the form of the paper and of PEFT, with a B of its own for every head. Keras shares
     one B between the heads of a layer and so counts more A and less B: for Gemma 2B, rank 4 on
-    query and value, 1,363,968 there and 460,800 here.
+    query and value, 1,363,968 there (and with `form="keras"`) and 460,800 here.
     """
     return sum(adapter_sizes(config, lora).values())
 

@@ -40,7 +40,7 @@ def models(as_program: bool) -> None:
 
 
 def _model_rows() -> list[dict[str, Any]]:
-    from gemkit.checkpoint.hub import EMBEDDED, on_disk
+    from gemkit.checkpoint.hub.handles import EMBEDDED, on_disk
     from gemkit.checkpoint.load import read_shape
     from gemkit.model.variants import VARIANTS
     from gemkit.model.weights import count_parameters
@@ -94,27 +94,23 @@ def info(model: str, lora_rank: int | None, targets: str | None, as_program: boo
 
     A preset's name needs no weights on disk; it is shown as published, in bfloat16.
     """
-    from gemkit.summary import facts, human_bytes, summary_table
+    from gemkit.summary import facts, summary_table
 
     config, itemsize, lora = _shape(model, lora_rank, pieces(targets))
     found = facts(config, itemsize, lora)
-    plan = _memory(config, itemsize, found.weight_bytes, found.adapter_bytes, lora is not None)
+    memory = _memory(config, itemsize, lora)
     keras = None if lora is None else keras_adapter_count(config, lora.rank)
     if as_program:
         import dataclasses
 
-        shown = {"model": model, "config": config.to_dict(), **dataclasses.asdict(found), **plan}
+        shown = {"model": model, "config": config.to_dict(), **dataclasses.asdict(found)}
+        shown["memory"] = memory
         if lora is not None:
             shown["lora"] = {**dataclasses.asdict(lora), "keras_form_parameters": keras}
         as_json(shown)
         return
     print(summary_table(model, config, itemsize, lora))
-    print(f"\nMemory to run, one text as long as the context: {human_bytes(plan['run_bytes'])}")
-    print(f"  weights {human_bytes(found.weight_bytes)}, ", end="")
-    print(f"key/value cache {human_bytes(plan['cache_bytes'])}")
-    what = "the adapter" if lora is not None else "all weights"
-    print(f"Memory to tune {what}, activations aside: {human_bytes(plan['tune_bytes'])}")
-    print("  weights, gradients and AdamW's two moments of what is trained")
+    _print_memory(memory)
     if lora is not None:
         print(f"\nLoRA of rank {lora.rank} on {', '.join(lora.targets)}: {found.trainable:,}")
         print("  as PEFT counts: an A [R, in] and a B [out, R] for each matrix")
@@ -129,7 +125,7 @@ def _shape(
     import jax.numpy as jnp
 
     from gemkit.adapt.lora import Lora
-    from gemkit.checkpoint.hub import locate
+    from gemkit.checkpoint.hub.handles import locate
     from gemkit.checkpoint.load import read_shape
     from gemkit.loading import load
     from gemkit.model.variants import VARIANTS
@@ -146,17 +142,45 @@ def _shape(
     return config, jnp.dtype(dtype).itemsize, lora
 
 
-def _memory(
-    config: "GemmaConfig", itemsize: int, weights: int, adapter: int, lora: bool
-) -> dict[str, int]:
-    """Bytes to run and to tune: what is trained has a gradient and two moments beside it."""
-    from gemkit.model.cache import cache_bytes
+def _memory(config: "GemmaConfig", itemsize: int, lora: "Lora | None") -> dict[str, Any]:
+    """What one text as long as the context takes, what tuning does, and whether both fit."""
+    import jax
 
-    cache = cache_bytes(config, 1, config.max_positions, itemsize)
-    return {
-        "cache_bytes": cache, "run_bytes": weights + adapter + cache,
-        "tune_bytes": weights + 4 * adapter if lora else 4 * weights,
+    from gemkit.progress import free_memory
+    from gemkit.train.plan import Tuning, advice, plan_running, plan_tuning
+
+    free, platform = free_memory(), jax.default_backend()
+    given = Tuning(config=config, itemsize=itemsize, lora=lora, platform=platform)
+    plans = {
+        "run": plan_running(config, itemsize, lora, platform=platform), "tune": plan_tuning(given)
     }  # fmt: skip
+    shown: dict[str, Any] = {"free": free}
+    for name, plan in plans.items():
+        verdict = None if free is None else plan.verdict(free)
+        shown[name] = {"total": plan.total, "parts": plan.parts(), "verdict": verdict}
+    shown["tune"]["batch_tokens"] = given.batch_tokens
+    shown["tune"]["instead"] = {name: plan.total for name, plan in advice(given)}
+    return shown
+
+
+def _print_memory(memory: dict[str, Any]) -> None:
+    from gemkit.summary import human_bytes
+
+    titles = {
+        "run": "Memory to run, one text as long as the context",
+        "tune": f"Memory to tune, {memory['tune']['batch_tokens']} tokens a step",
+    }
+    for name, title in titles.items():
+        found = memory[name]
+        said = f" ({found['verdict']})" if found["verdict"] else ""
+        print(f"\n{title}: {human_bytes(found['total'])}{said}")
+        parts = (f"{part} {human_bytes(size)}" for part, size in found["parts"].items())
+        print(f"  {', '.join(parts)}")
+    if memory["tune"]["verdict"] not in (None, "fits"):
+        instead = memory["tune"]["instead"].items()
+        print("  less: " + ", ".join(f"{name} {human_bytes(total)}" for name, total in instead))
+    if memory["free"] is not None:
+        print(f"Free memory: {human_bytes(memory['free'])}")
 
 
 def keras_adapter_count(config: "GemmaConfig", rank: int) -> int:

@@ -66,4 +66,4 @@ def _unpacked(buffer: Buffer, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | 
     """Vectors [B, S, K, H] for a product, and their scales [B, K, 1, S] if they have any."""
     if isinstance(buffer, Quantised):
         return buffer.values.astype(dtype), buffer.scales.transpose(0, 2, 1)[:, :, None]
-    return buffer, None
+    return buffer.astype(dtype), None

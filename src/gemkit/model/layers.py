@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gemkit.model.linear import linear
+from gemkit.model.linear import linear, lookup
 
 Rotation = tuple[jax.Array, jax.Array]
 
@@ -45,10 +45,10 @@ def gated_mlp(x: jax.Array, mlp: dict[str, Any]) -> jax.Array:
     return linear(gate * linear(x, mlp["up"]), mlp["down"])
 
 
-def embed(table: jax.Array, tokens: jax.Array) -> jax.Array:
+def embed(table: Any, tokens: jax.Array) -> jax.Array:
     """Rows of the table times sqrt(D), the factor rounded to the table's dtype as upstream."""
     scale = jnp.asarray(math.sqrt(table.shape[1]), table.dtype)
-    return jnp.take(table, tokens, axis=0, mode="clip") * scale
+    return lookup(table, tokens) * scale
 
 
 def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:

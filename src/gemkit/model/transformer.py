@@ -5,9 +5,10 @@ they are wanted. Axis letters: B batch, T tokens, S keys, D width, N heads, K ke
 H head size, V vocabulary.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +25,11 @@ from gemkit.model.cache import (
     write,
 )
 from gemkit.model.config import GemmaConfig, LayerKind
-from gemkit.model.linear import linear
-from gemkit.model.weights import Params
+from gemkit.model.linear import LoraWeight, linear, tied_logits
+from gemkit.model.weights import Params, flatten, unflatten
 
 KeysValues = tuple[Buffer, Buffer]
+Remat = Literal["off", "layer", "full"]
 
 
 def hidden(
@@ -40,7 +42,7 @@ def hidden(
     *,
     prefix: KVCache | None = None,
     at: jax.Array | None = None,
-    remat: bool = False,
+    remat: Remat = "off",
 ) -> jax.Array:
     """Final hidden states of whole rows, for training and scoring.
 
@@ -52,7 +54,9 @@ def hidden(
       branches: [B, T] int32, alternative continuations, see `segment_mask`.
       prefix: a cache of one row that every row continues; it is read, not changed.
       at: [M] int32 places b * T + t; only these get the last layer's MLP and are returned.
-      remat: recompute each block in the backward pass instead of keeping its activations.
+      remat: what the backward pass computes again: nothing; in each layer all but the outputs of
+        its matrix products, so attention weights, norms and GELU; or the layers in full, of
+        which only the inputs are kept.
 
     Returns:
       [B, T, D], or [M, D] with `at`; normalised, ready for `logits`.
@@ -76,8 +80,35 @@ def hidden(
             extend=_own if prefix is None else _after(prefix, index, x.shape[0]),
             at=at if index == last else None,
         )  # fmt: skip
-        x = (jax.checkpoint(run) if remat else run)(params["layers"][index], x)
+        x = _rematerialised(run, remat)(params["layers"][index], x)
     return layers.rms_norm(x, params["final_norm"], config.norm_eps)
+
+
+def _rematerialised(run: Callable[..., jax.Array], remat: Remat) -> Callable[..., jax.Array]:
+    if remat == "off":
+        return run
+    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    again = jax.checkpoint(run, policy=kept if remat == "layer" else None)
+    return lambda layer, x: again(_not_before(x, layer), x)
+
+
+def _not_before(x: jax.Array, layer: Params) -> Params:
+    """The layer, whose frozen weights cannot be read before x is there.
+
+    XLA:CPU would otherwise begin with float32 copies of all layers' bfloat16 weights.
+    """
+    leaves = dict(flatten(layer))
+    if not any(isinstance(leaf, LoraWeight) for leaf in leaves.values()):
+        return layer  # all of it is trained, and a barrier would want gradients for x
+    frozen = {p: w.base if isinstance(w, LoraWeight) else w for p, w in leaves.items()}
+    held, _ = jax.lax.optimization_barrier((frozen, jax.lax.stop_gradient(x)))
+    return unflatten(
+        {
+            path: dataclasses.replace(leaf, base=held[path]) if isinstance(leaf, LoraWeight)
+            else held[path]
+            for path, leaf in leaves.items()
+        }
+    )  # fmt: skip
 
 
 def hidden_cached(
@@ -120,14 +151,7 @@ def hidden_cached(
 
 def logits(params: Params, config: GemmaConfig, states: jax.Array) -> jax.Array:
     """Hidden states [..., D] → float32 logits [..., V] through the tied embedding."""
-    table = params["embed"]
-    # For a single row XLA:CPU streams the table only in this form: 26 ms instead of 446 for a
-    # 256k table in bfloat16. For several rows it is the slower one.
-    if states.ndim == 2 and states.shape[0] == 1:
-        raw = jnp.matmul(states, table.T, preferred_element_type=jnp.float32)
-    else:
-        axes = (((states.ndim - 1,), (1,)), ((), ()))
-        raw = jax.lax.dot_general(states, table, axes, preferred_element_type=jnp.float32)
+    raw = tied_logits(states, params["embed"])
     return layers.soft_cap(raw, config.final_logit_softcap)
 
 

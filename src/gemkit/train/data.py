@@ -49,15 +49,17 @@ class Table:
 
 
 def read_table(
-    path: str | Path, columns: Sequence[str] | None = None, skip_bad_rows: bool = False
-) -> Table:
+    path: str | Path, columns: Sequence[str] | None = None, skip_bad_rows: bool = False,
+    header: Sequence[str] = (),
+) -> Table:  # fmt: skip
     """Reads a whole table file.
 
     `columns` are those every row must have, none of them null. A bad row raises DataError with
-    file and line; with `skip_bad_rows` it is left out and listed in `Table.skipped`.
+    file and line; with `skip_bad_rows` it is left out and listed in `Table.skipped`. `header`
+    names the columns of a TSV without a header line.
     """
     path, required = Path(path), columns or ()
-    raw = table_files.parse(path, _content(path), skip_bad_rows)
+    raw = table_files.parse(path, _content(path), skip_bad_rows, header)
     for name in required:
         if name not in raw.columns and raw.columns:
             raise DataError(

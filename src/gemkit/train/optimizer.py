@@ -3,17 +3,18 @@
 import dataclasses
 import math
 import re
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from gemkit.errors import UsageError
 
-OptimizerName = Literal["adamw", "sgd", "adafactor"]
+OptimizerName = Literal["adamw", "keras_adamw", "sgd", "adafactor"]
 ScheduleName = Literal["cosine", "linear", "constant"]
 
-OPTIMIZERS = ("adamw", "sgd", "adafactor")
+OPTIMIZERS = ("adamw", "keras_adamw", "sgd", "adafactor")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -22,7 +23,8 @@ class OptimizerSettings:
     """How weights are updated.
 
     Attributes:
-      name: adamw, sgd or adafactor.
+      name: adamw, sgd, adafactor, or keras_adamw: Adam with Keras's epsilon, 1e-7 beside the
+        root of the uncorrected second moment, which holds small gradients back in early steps.
       learning_rate: peak of the schedule.
       schedule: cosine or linear down to zero, or constant.
       warmup: steps of linear warm-up if at least 1, a share of all steps below 1.
@@ -77,6 +79,35 @@ def learning_rates(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(peak / warm, peak, warm), after], [warm])
 
 
+class _Moments(NamedTuple):
+    steps: jax.Array
+    first: Any
+    second: Any
+
+
+def scale_by_keras_adam(
+    b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-7
+) -> optax.GradientTransformation:
+    """Adam's update as keras `optimizers/adam.py` computes it."""
+
+    def init(tree: Any) -> _Moments:
+        zeros = jax.tree.map(jnp.zeros_like, tree)
+        return _Moments(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, tree))
+
+    def update(gradients: Any, state: _Moments, tree: Any = None) -> tuple[Any, _Moments]:
+        steps = state.steps + 1
+        first = jax.tree.map(lambda m, g: m + (g - m) * (1 - b1), state.first, gradients)
+        second = jax.tree.map(lambda v, g: v + (g * g - v) * (1 - b2), state.second, gradients)
+        passed = steps.astype(jnp.float32)
+        factor = jnp.sqrt(1 - b2**passed) / (1 - b1**passed)
+        scaled = jax.tree.map(
+            lambda m, v: m * factor.astype(m.dtype) / (jnp.sqrt(v) + epsilon), first, second
+        )
+        return scaled, _Moments(steps, first, second)
+
+    return optax.GradientTransformation(init, update)
+
+
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
     """The optax chain: clipping, the named rule, decay where allowed, the schedule."""
     rates = learning_rates(settings, steps)
@@ -90,6 +121,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 
     rules = {
         "adamw": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        "keras_adamw": scale_by_keras_adam,
         "sgd": optax.identity,
         "adafactor": lambda: optax.chain(
             optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0)

@@ -55,6 +55,7 @@ class Batch:
     target_ids      [M] int32, that next token
     target_weights  [M] float32, 1, or 0 in the padding of M
     examples   per row the numbers of its examples: segment s of row b is examples[b][s - 1]
+    divisor    float32, what the sum of the losses is divided by, if not by the sum of the weights
     """
 
     tokens: np.ndarray
@@ -64,10 +65,12 @@ class Batch:
     target_ids: np.ndarray
     target_weights: np.ndarray
     examples: tuple[tuple[int, ...], ...]
+    divisor: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as a step takes them."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
+        return {name: array for name, array in named.items() if array is not None}
 
 
 @dataclass(frozen=True)

@@ -76,15 +76,24 @@ def names(columns: Sequence[str], limit: int = 12) -> str:
     return ", ".join(short(name) for name in columns[:limit]) + more
 
 
-def parse(path: Path, content: bytes, skip_bad_rows: bool) -> RawTable:
-    """What a file holds, bad rows marked. Raises DataError where the whole file is at fault."""
+def parse(
+    path: Path, content: bytes, skip_bad_rows: bool, header: Sequence[str] = ()
+) -> RawTable:
+    """What a file holds, bad rows marked. Raises DataError where the whole file is at fault.
+
+    `header` names the columns of a TSV whose first line is a row.
+    """
     kind = _kind(path, content)
     if kind == "parquet":
         return _parse_parquet(path, content)
     text = _decode(path, content, skip_bad_rows)
     if kind == "jsonl":
         return _parse_jsonl(text)
-    return _parse_delimited(path, text, Format(kind, bom=content.startswith(BOM.encode())))
+    form = Format(kind, bom=content.startswith(BOM.encode()))
+    if not header:
+        return _parse_delimited(path, text, form)
+    found = _parse_delimited(path, "\t".join(header) + "\n" + text, form)
+    return found._replace(rows=[_moved_up(line, row) for line, row in found.rows])
 
 
 def serialize(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], form: Format) -> bytes:
@@ -168,6 +177,10 @@ def _parse_delimited(path: Path, text: str, form: Format) -> RawTable:
         row = dict(zip(columns, fields, strict=False))
         rows.append((line, BadRow(line, problem, expected) if problem else row))
     return RawTable(columns, rows, replace(form, dialect=dialect))
+
+
+def _moved_up(line: int, row: Row | BadRow) -> tuple[int, Row | BadRow]:
+    return line - 1, row._replace(line=line - 1) if isinstance(row, BadRow) else row
 
 
 def _check_header(path: Path, header: delimited.Record) -> None:
