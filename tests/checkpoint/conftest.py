@@ -9,7 +9,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from vocabulary import small_vocabulary
+from toy_vocabulary import small_vocabulary
 
 from gemkit.model.config import GemmaConfig
 from gemkit.text.tokenizer import Tokenizer

@@ -1,6 +1,7 @@
 """Adapters between formats: what goes in comes out, or is refused before anything is written."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,24 @@ def test_keras_gets_only_what_it_can_say(gemma1: GemmaConfig, tmp_path: Path) ->
     *notes, parity = write_adapter(path, "keras", gemma1, lora, adapter, approximate=True)
     assert any("of the update is lost" in note for note in notes)
     assert "largest difference of 4 update matrices" in parity
+
+
+def test_a_rank_at_which_keras_can_say_all(gemma1: GemmaConfig, tmp_path: Path) -> None:
+    """The rank that the refusal names keeps every update."""
+    lora = Lora(3, 5.0, targets=("q",))
+    adapter, path = make(gemma1, lora), tmp_path / "a.lora.h5"
+    with pytest.raises(UsageError) as caught:
+        write_adapter(path, "keras", gemma1, lora, adapter)
+    needed = int(re.search(r"--rank (\d+) keeps it", str(caught.value))[1])  # type: ignore[index]
+    assert needed > 3
+    write_adapter(path, "keras", gemma1, lora, adapter, rank=needed)
+    assert compare((lora, adapter), read_adapter(path, gemma1)).relative < 1e-6
+    with pytest.raises(UsageError, match="--rank"):
+        write_adapter(tmp_path / "b.lora.h5", "keras", gemma1, lora, adapter, rank=needed - 1)
+    for format in set(NAMES) - {"keras"}:
+        with pytest.raises(UsageError, match="keeps every matrix's own rank"):
+            write_adapter(tmp_path / NAMES[format], format, gemma1, lora, adapter, rank=needed)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.lora.h5"]
 
 
 @pytest.mark.parametrize("format", PLAIN)

@@ -11,9 +11,10 @@ import pytest
 
 from gemkit.adapt.lora import Lora, attach, init_adapter, merge
 from gemkit.checkpoint import convert as converting
-from gemkit.checkpoint import huggingface, parity
+from gemkit.checkpoint import parity
 from gemkit.checkpoint.convert import convert, save_merged
 from gemkit.checkpoint.formats import FORMATS
+from gemkit.checkpoint.hf import weights as huggingface
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import CheckpointError, UsageError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gemkit.checkpoint import huggingface
+from gemkit.checkpoint.hf import weights as huggingface
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import CheckpointError, GemkitError, TokenizerError

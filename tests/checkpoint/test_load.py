@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemkit.checkpoint import huggingface
 from gemkit.checkpoint.files import Stored, Tensors
+from gemkit.checkpoint.formats import FORMATS
+from gemkit.checkpoint.hf import weights as huggingface
+from gemkit.checkpoint.keras import write as keras_write
 from gemkit.checkpoint.load import load_checkpoint, params_hash
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.errors import CheckpointError, ConfigError, UsageError
@@ -119,18 +121,29 @@ def test_one_tensor_is_read_at_a_time(
     assert len(read_so_far) == 20
 
 
+FOLDERS = [name for name, row in FORMATS.items() if not row.one_file]
+SHARDS = {"hf": huggingface, "keras": keras_write}
+
+
+@pytest.mark.parametrize("after", FOLDERS)
+@pytest.mark.parametrize("before", FOLDERS)
 def test_a_folder_of_ours_is_replaced(
     tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make, same: Same,
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch,
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, before: str, after: str,
 ) -> None:  # fmt: skip
+    """Of the earlier write, in shards and with a vocabulary, nothing is left."""
+    old, new = tiny["gemma3"], tiny["gemma1"]
     folder = tmp_path / "m"
-    monkeypatch.setattr(huggingface, "SHARD_BYTES", 50_000)
-    save_checkpoint(folder, tiny["gemma3"], weights(tiny["gemma3"]), tokenizer)
+    if before in SHARDS:
+        monkeypatch.setattr(SHARDS[before], "SHARD_BYTES", 50_000)
+    save_checkpoint(folder, old, weights(old), tokenizer, before)
     monkeypatch.undo()
-    save_checkpoint(folder, tiny["gemma1"], weights(tiny["gemma1"]), None)
-    assert same(load_checkpoint(folder).params, weights(tiny["gemma1"]))
-    assert leftovers(folder) == ["config.json", "generation_config.json", "model.safetensors"]
-    assert leftovers(tmp_path) == ["m"]
+    save_checkpoint(tmp_path / "fresh", new, weights(new), None, after)
+    save_checkpoint(folder, new, weights(new), None, after)
+    assert same(load_checkpoint(folder).params, weights(new))
+    if after != "flax":  # where names of files are drawn
+        assert leftovers(folder) == leftovers(tmp_path / "fresh")
+    assert leftovers(tmp_path) == ["fresh", "m"]
 
 
 def test_a_model_may_be_saved_over_itself(
@@ -151,16 +164,17 @@ def test_an_empty_folder_is_filled(tmp_path: Path, config: GemmaConfig, weights:
 
 
 @pytest.mark.parametrize("added", ["notes.txt", "model_backup.safetensors", "sub/file"])
+@pytest.mark.parametrize("format", FOLDERS)
 def test_files_of_the_user_are_kept(
-    tmp_path: Path, config: GemmaConfig, weights: Make, added: str
+    tmp_path: Path, config: GemmaConfig, weights: Make, added: str, format: str
 ) -> None:
     folder = tmp_path / "m"
-    save_checkpoint(folder, config, weights(config), None)
+    save_checkpoint(folder, config, weights(config), None, format)
     (folder / added).parent.mkdir(exist_ok=True)
     (folder / added).write_text("mine")
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     with pytest.raises(CheckpointError, match="is not empty"):
-        save_checkpoint(folder, config, weights(config), None)
+        save_checkpoint(folder, config, weights(config), None, format)
     assert before == {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
@@ -197,19 +211,22 @@ def test_a_full_disk_leaves_nothing(
         assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("format", FOLDERS)
 def test_a_failure_keeps_the_older_folder(
     tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make, same: Same,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, format: str,
 ) -> None:  # fmt: skip
     old = tiny["gemma1"]
-    save_checkpoint(tmp_path / "m", old, weights(old), None)
+    save_checkpoint(tmp_path / "m", old, weights(old), None, format)
 
-    def interrupted(*_: Any) -> None:
+    def interrupted(path: Path, text: str, *_: Any) -> None:
+        path.write_bytes(text.encode())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(huggingface, "write_json", interrupted)
+    monkeypatch.setattr(Path, "write_text", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "m", tiny["gemma2"], weights(tiny["gemma2"]), None)
+        save_checkpoint(tmp_path / "m", tiny["gemma2"], weights(tiny["gemma2"]), None, format)
+    monkeypatch.undo()
     assert leftovers(tmp_path) == ["m"]
     assert same(load_checkpoint(tmp_path / "m").params, weights(old))
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gemkit.adapt.lora import Lora, init_adapter
-from gemkit.checkpoint import huggingface
 from gemkit.checkpoint.adapters import read_adapter, write_adapter
+from gemkit.checkpoint.hf import weights as huggingface
+from gemkit.checkpoint.keras import write as keras_write
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model.config import GemmaConfig
@@ -43,10 +44,15 @@ def _model(format: str, dtype: str | None = None) -> Reader:
     return Reader(make, lambda folder: load_checkpoint(folder / name))
 
 
-def _sharded(folder: Path, tokenizer: Tokenizer) -> None:
-    usual, huggingface.SHARD_BYTES = huggingface.SHARD_BYTES, 40_000
-    save_checkpoint(folder / "model", CONFIG, init_params(CONFIG, 0), tokenizer)
-    huggingface.SHARD_BYTES = usual
+def _sharded(format: str, module: Any, shard_bytes: int) -> Reader:
+    def make(folder: Path, tokenizer: Tokenizer) -> object:
+        usual, module.SHARD_BYTES = module.SHARD_BYTES, shard_bytes
+        try:
+            return _model(format).make(folder, tokenizer)
+        finally:
+            module.SHARD_BYTES = usual
+
+    return Reader(make, _model(format).read)
 
 
 def _adapter(format: str) -> Reader:
@@ -70,8 +76,9 @@ def _encode(folder: Path) -> None:
 
 READERS = {
     "hf": _model("hf"),
-    "hf sharded": Reader(_sharded, lambda folder: load_checkpoint(folder / "model")),
+    "hf sharded": _sharded("hf", huggingface, 40_000),
     "keras": _model("keras"),
+    "keras sharded": _sharded("keras", keras_write, 40_000),
     "flax": _model("flax"),
     "gguf": _model("gguf"),
     "gguf q8_0": _model("gguf", "q8_0"),

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-HANGS_AFTER = 60.0
-"""Seconds without a word from the reading process."""
+STARTS_WITHIN, HANGS_AFTER = 300.0, 60.0
+"""Seconds until the first word of the reading process, and without a word after it."""
 MOST_SECONDS, MOST_BYTES = 3.0, 2**29
 """Processor time and address space a damaged sample of a few kilobytes may take."""
 
@@ -40,31 +40,33 @@ def damaged(folder: Path, seed: int, number: int) -> str:
     return file.relative_to(folder).as_posix()
 
 
-def work(kind: str, seed: int, first: int, end: int, base: Path) -> None:
-    """Reads samples `first` to `end`; a line of JSON before and after each."""
+def work(kinds: list[str], seed: int, first: int, count: int, base: Path) -> None:
+    """Reads samples from `first` on, `count` of each kind; a line of JSON before and after each."""
     sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE.parent), str(HERE)]
     from readers import READERS
-    from vocabulary import small_vocabulary
+    from toy_vocabulary import small_vocabulary
 
     from gemkit.errors import GemkitError
 
-    make, read = READERS[kind]
-    whole = base / "whole"
-    if not whole.exists():
-        whole.mkdir()
-        make(whole, small_vocabulary())
-    read(whole)
+    for kind in kinds:
+        make, read = READERS[kind]
+        whole = base / "whole" / kind
+        if not whole.exists():
+            whole.mkdir(parents=True)
+            make(whole, small_vocabulary())
+        read(whole)
     _watch(base)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, resource.RLIM_INFINITY))
-    for number in range(first, end):
+    for number in range(first, count * len(kinds)):
+        kind = kinds[number // count]
         folder = base / "sample"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(whole, folder)
-        _say(number, file=damaged(folder, seed, number))
+        shutil.copytree(base / "whole" / kind, folder)
+        _say(number, file=damaged(folder, seed, number % count))
         began, outcome = time.process_time(), "read"
         try:
-            read(folder)
+            READERS[kind].read(folder)
         except GemkitError as error:
             outcome = "refused" if "\n" not in str(error) else f"several lines: {error!s:.200}"
         except BaseException as error:
@@ -94,13 +96,16 @@ def _say(number: int, **what: str) -> None:
     print(json.dumps({"number": number, **what}), flush=True)
 
 
-def outcomes(kind: str, seed: int, count: int, base: Path) -> Iterator[tuple[int, str, str]]:
-    """(number, damaged file, outcome) of each sample."""
-    number = 0
-    while number < count:
-        command = [sys.executable, __file__, "--work", kind, "--seed", str(seed)]
-        command += ["--first", str(number), "--count", str(count), "--base", str(base)]
-        file = "the whole sample"
+def outcomes(
+    kinds: list[str], seed: int, count: int, base: Path
+) -> Iterator[tuple[int, str, str]]:
+    """(number, damaged file, outcome) of each sample; `count` of one kind, then of the next."""
+    number, total = 0, count * len(kinds)
+    while number < total:
+        command = [sys.executable, __file__, "--work", "--seed", str(seed), "--first", str(number)]
+        command += ["--count", str(count), "--base", str(base)]
+        command += [word for kind in kinds for word in ("--kind", kind)]
+        file = ""
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
             for line in _lines(reader):
                 said = json.loads(line)
@@ -113,39 +118,41 @@ def outcomes(kind: str, seed: int, count: int, base: Path) -> Iterator[tuple[int
             reader.kill()
             assert reader.stderr is not None
             ending = reader.stderr.read().decode("utf-8", "replace").strip()[-300:]
-        if number < count:
+        if number < total:
             why = "hung" if reader.returncode == -9 else f"ended with {reader.returncode}"
-            if not file or file == "the whole sample":
-                raise RuntimeError(f"the reader of {kind} does not start: {why}: {ending}")
+            if not file:
+                raise RuntimeError(f"the reading process does not start: {why}: {ending}")
             yield number, file, f"the process {why}: {ending}"
             number += 1
 
 
 def _lines(reader: subprocess.Popen[bytes]) -> Iterator[bytes]:
     assert reader.stdout is not None
+    patience = STARTS_WITHIN
     with selectors.DefaultSelector() as selector:
         selector.register(reader.stdout, selectors.EVENT_READ)
-        while selector.select(HANGS_AFTER):
+        while selector.select(patience):
             line = reader.stdout.readline()
             if not line:
                 return
             yield line
+            patience = HANGS_AFTER
 
 
 def fuzz(kinds: list[str], seed: int, count: int) -> list[str]:
-    """Fuzzes each kind; returns what went wrong, a line each."""
+    """Reads `count` damaged samples of each kind; returns what went wrong, a line each."""
     wrong = []
-    for kind in kinds:
-        counts: Counter[str] = Counter()
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory() as base:
-            for number, file, outcome in outcomes(kind, seed, count, Path(base)):
-                counts[outcome if outcome in ("read", "refused") else "wrong"] += 1
-                if outcome not in ("read", "refused"):
-                    wrong.append(f"{kind}, seed {seed}, sample {number}, {file}: {outcome}")
-        took = time.monotonic() - began
-        told = ", ".join(f"{n} {what}" for what, n in counts.items())
-        print(f"{kind}: {count} damaged, {told}, {took:.0f} s", flush=True)
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as base:
+        for number, file, outcome in outcomes(kinds, seed, count, Path(base)):
+            kind, sample = kinds[number // count], number % count
+            counts[outcome if outcome in ("read", "refused") else "wrong"] += 1
+            if outcome not in ("read", "refused"):
+                wrong.append(f"{kind}, seed {seed}, sample {sample}, {file}: {outcome}")
+            if sample == count - 1:
+                told = ", ".join(f"{n} {what}" for what, n in sorted(counts.items()))
+                print(f"{kind}: {count} damaged, {told}", flush=True)
+                counts.clear()
     return wrong
 
 
@@ -154,23 +161,26 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20_000, help="samples, of all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append", help="default every kind")
-    for hidden in ("--work", "--first", "--base"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    # How the reading process is called; its count is that of each kind.
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.work:
-        work(given.work, given.seed, int(given.first), given.count, Path(given.base))
-        return 0
     kinds = given.kind or KINDS
+    if given.work:
+        work(kinds, given.seed, given.first, given.count, given.base)
+        return 0
+    began = time.monotonic()
     wrong = fuzz(kinds, given.seed, -(-given.count // len(kinds)))
     for line in wrong:
         print(line)
-    print(f"{len(wrong)} wrong")
+    print(f"{len(wrong)} wrong, {time.monotonic() - began:.0f} s")
     return 1 if wrong else 0
 
 
 KINDS = [
-    "hf", "hf sharded", "keras", "flax", "gguf", "gguf q8_0", "tokenizer.model", "peft",
-    "keras lora", "flax lora", "gguf lora",
+    "hf", "hf sharded", "keras", "keras sharded", "flax", "gguf", "gguf q8_0", "tokenizer.model",
+    "peft", "keras lora", "flax lora", "gguf lora",
 ]  # fmt: skip
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ def test_every_kind_of_file_is_fuzzed() -> None:
     assert list(readers.READERS) == run.KINDS
 
 
-@pytest.mark.parametrize("kind", run.KINDS)
-def test_damaged_files_are_read_or_refused_in_one_line(kind: str) -> None:
-    assert run.fuzz([kind], seed=1, count=40) == []
+def test_damaged_files_are_read_or_refused_in_one_line() -> None:
+    assert run.fuzz(run.KINDS, seed=1, count=40) == []
 
 
 def test_the_fuzzer_notices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,8 +28,8 @@ def test_the_fuzzer_notices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     here = Path(run.__file__).parent
     broken.write_text(SABOTAGE.format(folder=str(here), source=str(here.parents[1] / "src")))
     monkeypatch.setattr(run, "__file__", str(broken))
-    monkeypatch.setattr(run, "HANGS_AFTER", 20.0)
-    found = [outcome for _, _, outcome in run.outcomes("peft", 0, 5, tmp_path)]
+    monkeypatch.setattr(run, "HANGS_AFTER", 5.0)
+    found = [outcome for _, _, outcome in run.outcomes(["peft"], 0, 5, tmp_path)]
     assert found[0] in ("read", "refused") and found[4] in ("read", "refused")
     assert found[1].startswith("ValueError: no line")
     assert "the process ended with" in found[2] and "the process hung" in found[3]
@@ -53,7 +52,7 @@ def sabotaged(folder):
     if folder.name == "sample" and run.number == 2:
         os.abort()
     if folder.name == "sample" and run.number == 3:
-        time.sleep(600)
+        time.sleep(60)
     return read(folder)
 readers.READERS["peft"] = readers.Reader(make, sabotaged)
 run.main()

@@ -21,11 +21,12 @@ import sentencepiece
 import torch
 import transformers
 
-from gemkit.checkpoint import huggingface
+from gemkit.checkpoint.hf import weights as huggingface
 from gemkit.checkpoint.load import Loaded, load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model.transformer import hidden, logits, positions_of
 from gemkit.model.weights import flatten
+from gemkit.text.chat import chat_ids
 from gemkit.text.tokenizer import Tokenizer
 
 # What other libraries warn of is theirs to mend.
@@ -216,6 +217,25 @@ def test_gemkit_to_transformers(
     assert_close(our_logits(loaded), their_logits(back))
     turn = tokenizer.token_to_id("<end_of_turn>")
     assert back.generation_config.eos_token_id == [1, turn]
+
+
+def test_transformers_chats_as_we_do(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    huggingface.write_tokenizer(tmp_path, tokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    parts = [{"type": "text", "text": " the bread "}, {"type": "text", "text": "was fresh"}]
+    chat: list[dict[str, Any]] = [
+        {"role": "system", "content": "soup\n"}, {"role": "user", "content": "\nthe soup "},
+        {"role": "assistant", "content": "was warm"}, {"role": "user", "content": parts},
+    ]  # fmt: skip
+    for messages in (chat, chat[1:2], chat[1:]):
+        text = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        ours = chat_ids(tokenizer, messages)[0]
+        assert tokenizer.encode(text, parse_special=True) == ours
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ours
+    done = theirs.apply_chat_template(chat[1:3], tokenize=False)
+    assert tokenizer.encode(done, parse_special=True) == chat_ids(tokenizer, chat[1:3], False)[0]
+    with pytest.raises(Exception, match="must alternate"):
+        theirs.apply_chat_template(chat[2:])
 
 
 def test_transformers_reads_our_tokenizer(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from gemkit.adapt.lora import Lora, attach, init_adapter
-from gemkit.checkpoint.flax_lora import read_adapter, write_adapter
+from gemkit.checkpoint.flax.lora import read_adapter, write_adapter
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model.config import GemmaConfig

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 
 from gemkit.adapt.lora import Lora, attach, init_adapter
-from gemkit.checkpoint.gguf_lora import read_adapter, write_adapter
+from gemkit.checkpoint.gguf.lora import read_adapter, write_adapter
 from gemkit.checkpoint.load import Loaded, load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model import transformer
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params, flatten, specs, unflatten
+from gemkit.text.chat import chat_ids
 from gemkit.text.tokenizer import Tokenizer
 
 llama_cpp = pytest.importorskip(
@@ -260,6 +261,37 @@ def test_the_vocabulary(tmp_path: Path, nano: Loaded, tokenizer: Tokenizer, thei
     )
 
 
+CHAT: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": " What is 수프?\n"},
+    {"role": "assistant", "content": "Soup."},
+    {"role": "user", "content": [{"type": "text", "text": "Thank you. "}]},
+]
+
+
+def test_the_chat_template(tmp_path: Path, nano: Loaded, tokenizer: Tokenizer, theirs: Any) -> None:
+    """As Python renders it and as llama.cpp, which knows templates by their markers, does."""
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    save_checkpoint(tmp_path / "nano.gguf", nano.config, nano.params, tokenizer, "gguf")
+    model = theirs(tmp_path / "nano.gguf").model
+    template = model.metadata["tokenizer.chat_template"]
+    render = Jinja2ChatFormatter(template, "<eos>", "<bos>")
+    for messages in (CHAT, CHAT[1:2]):
+        prompt = render(messages=messages).prompt  # type: ignore[arg-type]
+        found = model.tokenize(prompt.encode(), add_bos=False, special=True)
+        assert found == chat_ids(tokenizer, messages)[0]
+    with pytest.raises(ValueError, match="must alternate"):
+        render(messages=CHAT[2:])  # type: ignore[arg-type]
+    turns = [(b"user", b"hi"), (b"assistant", b"hello"), (b"user", b"bye")]
+    given = (llama_cpp.llama_chat_message * 3)(*turns)
+    buffer = llama_cpp.ctypes.create_string_buffer(1000)
+    length = llama_cpp.llama_chat_apply_template(template.encode(), given, 3, True, buffer, 1000)
+    texts = [{"role": role.decode(), "content": text.decode()} for role, text in turns]
+    rendered = b"<bos>" + buffer.raw[:length]
+    assert model.tokenize(rendered, add_bos=False, special=True) == chat_ids(tokenizer, texts)[0]
+
+
 # What their quantiser makes, the types in the file besides F32, and how far weights may move.
 QUANTISED = {
     "Q8_0": ({"Q8_0"}, 0.01), "Q6_K": ({"Q6_K"}, 0.03), "Q5_K_M": ({"Q5_K", "Q6_K"}, 0.05),
@@ -273,7 +305,7 @@ QUANTISED = {
 def test_files_of_their_quantiser(
     tmp_path: Path, kind: str, tokenizer: Tokenizer, theirs: Any
 ) -> None:
-    from gemkit.checkpoint.gguf_header import read_header
+    from gemkit.checkpoint.gguf.header import read_header
 
     config = CONFIGS["gemma3"]
     params, (types, error) = random_params(config), QUANTISED[kind]

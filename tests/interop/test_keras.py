@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import keras_hub
 import numpy as np
 import pytest
-from vocabulary import small_vocabulary
+from toy_vocabulary import small_vocabulary
 
 from gemkit.adapt.lora import Adapter, Lora, attach
-from gemkit.checkpoint import keras_lora, keras_write
+from gemkit.checkpoint.keras import lora as keras_lora
+from gemkit.checkpoint.keras import write as keras_write
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.checkpoint.save import save_checkpoint
 from gemkit.model.config import GemmaConfig

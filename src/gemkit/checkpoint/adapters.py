@@ -13,7 +13,8 @@ import numpy as np
 
 from gemkit.adapt.lora import Adapter, Lora, attach, fitted
 from gemkit.atomic import new_file, new_folder
-from gemkit.checkpoint import parity, peft
+from gemkit.checkpoint import parity
+from gemkit.checkpoint.peft import lora as peft
 from gemkit.errors import CheckpointError, ConfigError, UsageError
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params, flatten
@@ -112,7 +113,7 @@ def recognise(path: Path) -> str:
     if peft.recognises(path):
         return "peft"
     if path.is_dir():
-        from gemkit.checkpoint import flax
+        from gemkit.checkpoint.flax import weights as flax
 
         if flax.recognises(path):
             return "flax"
@@ -161,15 +162,15 @@ def _read(
     if format == "peft":
         return peft.read_adapter(path, config, base_hash)
     if format == "keras":
-        from gemkit.checkpoint import keras_lora
+        from gemkit.checkpoint.keras import lora as keras_lora
 
         lora, adapter = keras_lora.read_adapter(path, config)
     elif format == "flax":
-        from gemkit.checkpoint import flax_lora
+        from gemkit.checkpoint.flax import lora as flax_lora
 
         lora, adapter = flax_lora.read_adapter(path, config)
     else:
-        from gemkit.checkpoint import gguf_lora
+        from gemkit.checkpoint.gguf import lora as gguf_lora
 
         lora, adapter = gguf_lora.read_adapter(path, config, base_hash)
     return fitted(lora, adapter), adapter
@@ -177,7 +178,7 @@ def _read(
 
 def write_adapter(
     path: Path, format: str, config: GemmaConfig, lora: Lora, adapter: Adapter, *,
-    approximate: bool = False, base: str = "", base_hash: str = "",
+    approximate: bool = False, rank: int | None = None, base: str = "", base_hash: str = "",
 ) -> tuple[str, ...]:  # fmt: skip
     """Writes an adapter, reads it back and compares; it appears whole or not at all.
 
@@ -188,6 +189,7 @@ def write_adapter(
       lora: settings; ranks are those of the arrays.
       adapter: path → a [R, in], b [R, out], with DoRA m [out].
       approximate: let Keras, whose heads share B, keep only what is nearest.
+      rank: of a Keras file; by default what is needed, at most the adapter's own.
       base: name or path of the base; PEFT alone keeps it.
       base_hash: of the base's weights; PEFT and GGUF keep it.
 
@@ -199,13 +201,14 @@ def write_adapter(
       ConfigError: what the format cannot say at all.
       UsageError: no such format, or not exact and not `approximate`.
     """
-    notes, proof = _write(path, format, config, lora, adapter, approximate, base, base_hash)
+    keras = _Keras(approximate, rank)
+    notes, proof = _write(path, format, config, lora, adapter, keras, base, base_hash)
     return (*notes, str(proof))
 
 
 def convert_adapter(
     source: Path, target: Path, format: str, config: GemmaConfig, *,
-    approximate: bool = False, base: str = "", base_hash: str = "",
+    approximate: bool = False, rank: int | None = None, base: str = "", base_hash: str = "",
 ) -> AdapterConversion:  # fmt: skip
     """Writes the adapter at `source` in another format; arguments as for `write_adapter`.
 
@@ -215,19 +218,29 @@ def convert_adapter(
     _check_place(target, _format_row(format))
     found = recognise(source)
     lora, adapter = _read(found, source, config, base_hash or None)
-    notes, proof = _write(target, format, config, lora, adapter, approximate, base, base_hash)
+    keras = _Keras(approximate, rank)
+    notes, proof = _write(target, format, config, lora, adapter, keras, base, base_hash)
     count = sum(leaf.size for pair in adapter.values() for leaf in pair.values())
     return AdapterConversion(
         FORMATS[found].title, FORMATS[format].title, len(adapter), count, notes, proof
     )
 
 
+class _Keras(NamedTuple):
+    """What is asked of a Keras file alone."""
+
+    approximate: bool
+    rank: int | None
+
+
 def _write(
     path: Path, format: str, config: GemmaConfig, lora: Lora, adapter: Adapter,
-    approximate: bool, base: str, base_hash: str,
+    keras: _Keras, base: str, base_hash: str,
 ) -> tuple[tuple[str, ...], UpdateParity]:  # fmt: skip
     row = _format_row(format)
     _check_place(path, row)
+    if keras.rank is not None and format != "keras":
+        raise UsageError(f"a {row.title} keeps every matrix's own rank", "a rank for Keras only")
     if format != "peft":
         _check_plain(adapter, row.title)
     fresh = new_file if row.suffix else new_folder
@@ -236,10 +249,10 @@ def _write(
             peft.write_adapter(unfinished, config, lora, adapter, base, base_hash)
             notes = []
         else:
-            notes = _write_plain(unfinished, format, config, lora, adapter, approximate, base_hash)
+            notes = _write_plain(unfinished, format, config, lora, adapter, keras, base_hash)
         back = _read(format, unfinished, config, None)
         proof = compare((lora, adapter), back)
-        if proof.relative > _ROUNDING and not approximate:
+        if proof.relative > _ROUNDING and not keras.approximate:
             raise CheckpointError(
                 f"what was written is another adapter: {proof}", "the same update matrices",
                 "nothing was kept; please report this",
@@ -275,22 +288,22 @@ def _check_plain(adapter: Adapter, title: str) -> None:
 
 def _write_plain(
     target: Path, format: str, config: GemmaConfig, lora: Lora, adapter: Adapter,
-    approximate: bool, base_hash: str,
+    keras: _Keras, base_hash: str,
 ) -> list[str]:  # fmt: skip
     unsaid = [("dropout", lora.dropout > 0)]
     if format == "gguf":
-        from gemkit.checkpoint import gguf_lora
+        from gemkit.checkpoint.gguf import lora as gguf_lora
 
         notes = list(gguf_lora.write_adapter(target, config, lora, adapter, base_hash))
     elif format == "flax":
-        from gemkit.checkpoint import flax_lora
+        from gemkit.checkpoint.flax import lora as flax_lora
 
         flax_lora.write_adapter(target, config, *one_scale(lora, adapter))
         notes, unsaid = [], [*unsaid, ("hash of the base", bool(base_hash))]
     else:
-        from gemkit.checkpoint import keras_lora
+        from gemkit.checkpoint.keras import lora as keras_lora
 
-        lost = keras_lora.write_adapter(target, config, lora, adapter, approximate)
+        lost = keras_lora.write_adapter(target, config, lora, adapter, *keras)
         hint = keras_lora.loading_hint(adapter)
         notes = [f"{lost:.2%} of the update is lost, as all heads share one B"] * (lost > 0)
         notes += [hint] if hint else []

@@ -1,12 +1,16 @@
 """The formats of checkpoints, as a table; every module in it offers the same three functions."""
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from gemkit.checkpoint import flax, gguf, huggingface, keras
 from gemkit.checkpoint.files import FLOAT_DTYPES, Source, Stored, read_json
+from gemkit.checkpoint.flax import weights as flax
+from gemkit.checkpoint.gguf import weights as gguf
+from gemkit.checkpoint.hf import weights as huggingface
+from gemkit.checkpoint.keras import weights as keras
 from gemkit.checkpoint.names import Format
 from gemkit.errors import CheckpointError, UsageError
 from gemkit.model.config import GemmaConfig
@@ -43,6 +47,8 @@ class Row(NamedTuple):
       module: reads and writes it.
       dtypes: what it may store weights as.
       one_file: a file rather than a folder.
+      marker: the JSON file that says `gemkit_version` where gemkit wrote a folder.
+      paths: every path that such a folder may hold.
     """
 
     title: str
@@ -50,14 +56,33 @@ class Row(NamedTuple):
     module: Module
     dtypes: tuple[str, ...] = FLOAT_DTYPES
     one_file: bool = False
+    marker: str = ""
+    paths: re.Pattern[str] = re.compile("")
 
 
 FORMATS: dict[str, Row] = {
-    "hf": Row("Hugging Face folder", "hugging_face", huggingface),
-    "keras": Row("Keras preset", "keras", keras),
-    "flax": Row("Flax checkpoint", "flax", flax),
+    "hf": Row(
+        "Hugging Face folder", "hugging_face", huggingface, marker="config.json",
+        paths=re.compile(
+            r"(generation_|tokenizer_)?config\.json|tokenizer\.model"
+            r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+        ),
+    ),
+    "keras": Row(
+        "Keras preset", "keras", keras, marker="metadata.json",
+        paths=re.compile(
+            r"(config|metadata|task|preprocessor|tokenizer|model\.weights)\.json"
+            r"|assets(/tokenizer(/vocabulary\.spm)?)?|model(_\d{5})?\.weights\.h5"
+        ),
+    ),
+    "flax": Row(
+        "Flax checkpoint", "flax", flax, marker="gemkit_config.json",
+        paths=re.compile(
+            r"gemkit_config\.json|tokenizer\.model|_METADATA|manifest\.ocdbt|d(/[0-9a-f]{32})?"
+        ),
+    ),
     "gguf": Row("GGUF file", "gguf", gguf, (*FLOAT_DTYPES, "q8_0", "q4_0"), one_file=True),
-}
+}  # fmt: skip
 UNDERSTOOD = (
     "a Hugging Face folder (config.json, *.safetensors), a Keras preset folder (config.json, "
     "model.weights.h5), a Flax checkpoint folder or a .gguf file"
@@ -73,6 +98,23 @@ def format_row(name: str) -> Row:
     if name not in FORMATS:
         raise UsageError(f"format is {name!r}", " or ".join(map(repr, FORMATS)))
     return FORMATS[name]
+
+
+def written_by_gemkit(folder: Path) -> bool:
+    """Whether gemkit wrote this folder, in any format, and nothing was added since."""
+    for row in FORMATS.values():
+        if row.marker and _says_gemkit(folder / row.marker):
+            held = (entry.relative_to(folder).as_posix() for entry in folder.rglob("*"))
+            if all(map(row.paths.fullmatch, held)):
+                return True
+    return False
+
+
+def _says_gemkit(marker: Path) -> bool:
+    try:
+        return "gemkit_version" in read_json(marker)
+    except CheckpointError:
+        return False
 
 
 def recognise(path: Path) -> Row:

@@ -19,6 +19,7 @@ from gemkit.checkpoint.names import SAME, Cell, cells, stored_shape
 from gemkit.checkpoint.report import Report, check_tensors
 from gemkit.errors import CheckpointError
 from gemkit.model.config import GemmaConfig
+from gemkit.model.linear import QuantizedWeight
 from gemkit.model.weights import Params, flatten, specs, unflatten
 from gemkit.text.tokenizer import Tokenizer
 
@@ -139,15 +140,24 @@ def read_leaf(
 def params_hash(params: Params) -> str:
     """sha256 of the weights by path, dtype, shape and bytes, as hexadecimal digits.
 
-    The same for equal weights however they were stored; leaves are hashed side by side.
+    The same for equal weights however they were stored; leaves are hashed side by side, those in
+    few bits by what they are made of.
 
     Raises:
         CheckpointError: a leaf is no plain array, such as a LoRA pair.
     """
-    leaves: Mapping[str, Any] = dict(sorted(flatten(params)))
+    leaves: Mapping[str, Any] = dict(sorted(_arrays(params)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(_leaf_digest, leaves.items())
         return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _arrays(params: Params) -> Iterator[tuple[str, Any]]:
+    for path, leaf in flatten(params):
+        if isinstance(leaf, QuantizedWeight):
+            yield from ((f"{path}.values", leaf.values), (f"{path}.scales", leaf.scales))
+        else:
+            yield path, leaf
 
 
 def plain_leaf(path: str, leaf: Any) -> Any:

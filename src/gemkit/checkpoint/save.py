@@ -1,7 +1,6 @@
 """Save a model in any format, leaf by leaf; the file or folder appears whole or not at all."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,20 +9,14 @@ import jax
 import numpy as np
 
 from gemkit.atomic import new_file, new_folder
-from gemkit.checkpoint.files import FLOAT_DTYPES, Stored, read_json
-from gemkit.checkpoint.formats import Row, format_row
+from gemkit.checkpoint.files import FLOAT_DTYPES, Stored
+from gemkit.checkpoint.formats import Row, format_row, written_by_gemkit
 from gemkit.checkpoint.load import plain_leaf
 from gemkit.checkpoint.names import PLUS_ONE, Cell, cells, stored_shape
 from gemkit.errors import CheckpointError, UsageError
 from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params, flatten, specs
 from gemkit.text.tokenizer import Tokenizer
-
-# Every file that may be in a Hugging Face folder of ours.
-_WRITTEN = re.compile(
-    r"(generation_|tokenizer_)?config\.json|tokenizer\.model"
-    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
-)
 
 Leaf = Callable[[], jax.Array]
 Proof = TypeVar("Proof")
@@ -35,8 +28,8 @@ def save_checkpoint(
 ) -> tuple[str, ...]:  # fmt: skip
     """Writes a model whose weights are in memory.
 
-    An existing folder is replaced only if it is a Hugging Face folder that gemkit wrote and to
-    which nothing was added.
+    An existing folder is replaced, as a whole, only if gemkit wrote it in one of its formats and
+    nothing was added.
 
     Args:
       path: the folder, or for "gguf" the file.
@@ -138,15 +131,5 @@ def _check_target(path: Path, row: Row) -> None:
         return
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise CheckpointError(f"{path} is not a folder", "a new or empty folder")
-    if path.is_dir() and any(path.iterdir()) and not _is_ours(path):
+    if path.is_dir() and any(path.iterdir()) and not written_by_gemkit(path):
         raise CheckpointError(f"{path} is not empty", "a new or empty folder", todo)
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether gemkit wrote the Hugging Face folder and nothing was added."""
-    if not all(_WRITTEN.fullmatch(entry.name) for entry in folder.iterdir()):
-        return False
-    try:
-        return "gemkit_version" in read_json(folder / "config.json")
-    except CheckpointError:
-        return False

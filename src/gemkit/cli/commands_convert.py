@@ -39,7 +39,7 @@ def convert(
     its logits are compared with the source's; if it is another model, nothing is kept.
     """
     from gemkit.checkpoint.convert import convert as run
-    from gemkit.checkpoint.hub import locate
+    from gemkit.checkpoint.hub.handles import locate
     from gemkit.errors import UsageError
 
     path = locate(src)
@@ -81,10 +81,11 @@ def merge(
 @click.option("--to", "format", help="peft, a folder (default); keras; flax; gguf.")
 @click.option("--model", metavar="MODEL", help="The base; default the one SRC names.")
 @click.option("--approximate", is_flag=True, help="Keep the nearest where Keras cannot say all.")
+@click.option("--rank", type=int, metavar="R", help="Of a Keras file; default the adapter's own.")
 @JSON
 def adapter(
     src: Path, dst: Path, format: str | None, model: str | None, approximate: bool,
-    as_program: bool,
+    rank: int | None, as_program: bool,
 ) -> None:  # fmt: skip
     """Write the adapter SRC in another format.
 
@@ -97,7 +98,7 @@ def adapter(
     source, base, base_hash = _adapter_source(src, model)
     config = _base_config(base)
     done = convert_adapter(
-        source, dst, format or "peft", config, approximate=approximate, base=base,
+        source, dst, format or "peft", config, approximate=approximate, rank=rank, base=base,
         base_hash=base_hash,
     )  # fmt: skip
     _tell(done, dst, as_program)
@@ -106,7 +107,7 @@ def adapter(
 def _adapter_source(src: Path, model: str | None) -> tuple[Path, str, str]:
     """The adapter's place, the name of its base and the hash it was trained on, "" if unknown."""
     from gemkit.checkpoint.adapters import recognise
-    from gemkit.checkpoint.peft_config import read_config
+    from gemkit.checkpoint.peft.config import read_config
     from gemkit.errors import UsageError
     from gemkit.loading import read_run
 
@@ -123,7 +124,7 @@ def _adapter_source(src: Path, model: str | None) -> tuple[Path, str, str]:
 
 
 def _base_config(base: str) -> "GemmaConfig":
-    from gemkit.checkpoint.hub import locate
+    from gemkit.checkpoint.hub.handles import locate
     from gemkit.checkpoint.load import read_shape
     from gemkit.errors import UsageError
     from gemkit.model.variants import VARIANTS

@@ -20,7 +20,7 @@ def fetch(handle: str, hub: str | None, as_program: bool) -> None:
     the cache of the hub's own client; an interrupted download goes on where it stopped. Prints
     the folder.
     """
-    from gemkit.checkpoint.fetch import fetch as fetch_model
+    from gemkit.checkpoint.hub.fetch import fetch as fetch_model
 
     try:
         path = fetch_model(handle, hub)

@@ -1,0 +1,1 @@
+"""The Flax checkpoint: an Orbax tree; its LoRA subtree."""

@@ -1,0 +1,1 @@
+"""The GGUF file: header, block formats, tokenizer; its LoRA adapters."""

@@ -1,0 +1,1 @@
+"""The PEFT adapter folder: adapter_config.json and safetensors."""
