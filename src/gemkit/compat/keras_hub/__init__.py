@@ -1,0 +1,5 @@
+"""KerasHub's names for Gemma: those of `gemkit.compat.keras_nlp`."""
+
+from gemkit.compat.keras_hub import models as models
+from gemkit.compat.keras_hub import samplers as samplers
+from gemkit.compat.keras_hub import tokenizers as tokenizers

@@ -1,0 +1,3 @@
+"""The names of `gemkit.compat.keras_nlp.samplers`."""
+
+from gemkit.compat.keras_nlp.samplers import *  # noqa: F403

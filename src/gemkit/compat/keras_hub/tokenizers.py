@@ -1,0 +1,3 @@
+"""The names of `gemkit.compat.keras_nlp.tokenizers`."""
+
+from gemkit.compat.keras_nlp.tokenizers import *  # noqa: F403

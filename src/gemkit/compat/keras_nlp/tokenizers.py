@@ -1,0 +1,7 @@
+"""KerasNLP's tokenizers: Gemma's."""
+
+from gemkit.compat.keras_nlp.tokenizer import Gemma3Tokenizer as Gemma3Tokenizer
+from gemkit.compat.keras_nlp.tokenizer import GemmaTokenizer as GemmaTokenizer
+from gemkit.compat.keras_nlp.tokenizer import Tokenizer as Tokenizer
+
+__all__ = ["Gemma3Tokenizer", "GemmaTokenizer", "Tokenizer"]
