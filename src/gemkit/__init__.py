@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gemkit import tasks as tasks
     from gemkit.adapt.lora import Lora as Lora
+    from gemkit.diagnosis.doctor import doctor as doctor
     from gemkit.errors import GemkitError as GemkitError
     from gemkit.language_model import LanguageModel as LanguageModel
     from gemkit.loading import init as init
@@ -24,6 +25,7 @@ _HOMES: dict[str, str | None] = {
     "GemmaConfig": "gemkit.model.config",
     "LanguageModel": "gemkit.language_model",
     "Lora": "gemkit.adapt.lora",
+    "doctor": "gemkit.diagnosis.doctor",
     "init": "gemkit.loading",
     "load": "gemkit.loading",
     "tasks": None,

@@ -11,8 +11,8 @@ import small
 
 import gemkit
 from gemkit.errors import CheckpointError, DataError, GemkitError, UsageError
-from gemkit.evaluate.metrics import score_labels
 from gemkit.evaluate.run import check_writable, evaluate_file, predict_file, run_task
+from gemkit.metrics.labels import ClassificationScores, score_labels
 from gemkit.tasks import Classify
 from gemkit.train.data import read_table
 
@@ -35,7 +35,7 @@ def test_a_submission_file(small_run: Any, tmp_path: Path) -> None:
     expected = ["id\tcomment\tlabel", *(f"{s}\t{a[1]}" for s, a in zip(source, asked, strict=True))]
     assert (tmp_path / "out.tsv").read_text("utf-8").splitlines() == expected
     assert (done.column, done.out) == ("label", tmp_path / "out.tsv")
-    assert [answer.choice for answer in done.answers] == [label for _, label in asked]
+    assert [answer.text for answer in done.answers] == [label for _, label in asked]
 
 
 def test_a_label_column_is_overwritten_in_place(small_run: Any, tmp_path: Path) -> None:
@@ -74,20 +74,19 @@ def test_evaluate_agrees_with_predict_and_with_the_run(small_run: Any, tmp_path:
     predict_file(small_run.path, small_run.valid, tmp_path / "o.tsv")
     truth = [row["label"] for row in read(small_run.valid)]
     expected = score_labels(truth, [row["label"] for row in read(tmp_path / "o.tsv")])
-    scores, table, answers = evaluate_file(
-        small_run.path, run_task(small_run.path), small_run.valid
-    )
-    assert scores == expected
-    assert scores.accuracy == small_run.result.metrics["accuracy"]
-    assert len(table.rows) == len(answers) == len(truth)
+    found = evaluate_file(small_run.path, run_task(small_run.path), small_run.valid)
+    assert found.scores == expected
+    assert found.metrics["accuracy"] == small_run.result.metrics["accuracy"]
+    assert len(found.table.rows) == len(found.answers) == len(truth)
 
 
 def test_a_plain_model_takes_the_labels_of_the_file(small_model: Path, small_run: Any) -> None:
     task = Classify(text="comment", label="label")
-    scores, _, _ = evaluate_file(gemkit.load(small_model), task, small_run.valid)
-    assert scores.labels == ("bad", "good")
-    assert scores.accuracy == small_run.result.metrics["accuracy_before"]
-    assert scores == evaluate_file(small_model, task, small_run.valid)[0]
+    found = evaluate_file(gemkit.load(small_model), task, small_run.valid)
+    assert isinstance(found.scores, ClassificationScores)
+    assert found.scores.labels == ("bad", "good")
+    assert found.scores.accuracy == small_run.result.metrics["accuracy_before"]
+    assert found == evaluate_file(small_model, task, small_run.valid)
 
 
 def test_bad_rows_stop_or_are_left_out(small_run: Any, tmp_path: Path) -> None:
@@ -114,8 +113,8 @@ def test_evaluate_leaves_rows_without_a_known_label_out(small_run: Any, tmp_path
     task = run_task(small_run.path)
     with pytest.raises(DataError, match="line 3: label 'awful' is unknown; expected one of bad"):
         evaluate_file(small_run.path, task, file)
-    scores, table, _ = evaluate_file(small_run.path, task, file, skip_bad_rows=True)
-    assert (scores.count, scores.accuracy, len(table.skipped)) == (2, 1.0, 2)
+    found = evaluate_file(small_run.path, task, file, skip_bad_rows=True)
+    assert (len(found.answers), found.metrics["accuracy"], len(found.table.skipped)) == (2, 1.0, 2)
     write(file, "comment\tlabel", "The warm tea.\tawful")
     with pytest.raises(DataError, match="label 'awful' is unknown.*all 1 rows are bad"):
         evaluate_file(small_run.path, task, file, skip_bad_rows=True)
@@ -125,10 +124,11 @@ def test_another_dtype_than_the_run_was_tuned_in(small_run: Any, tmp_path: Path)
     lm = gemkit.load(small_run.path, dtype="bfloat16")
     assert lm.base["embed"].dtype == "bfloat16"
     done = predict_file(small_run.path, small_run.valid, tmp_path / "o.tsv", dtype="bfloat16")
-    ours = np.array([answer.probabilities for answer in done.answers])
+    ours = np.array([list(answer.probabilities.values()) for answer in done.answers])
     task = run_task(small_run.path)
     exact = task.predict(small_run.result.lm, read_table(small_run.valid))
-    differences = np.abs(ours - np.array([answer.probabilities for answer in exact]))
+    theirs = np.array([list(answer.probabilities.values()) for answer in exact])
+    differences = np.abs(ours - theirs)
     assert 0 < differences.max() < 0.2
     with pytest.raises(UsageError, match="dtype is int8"):
         gemkit.load(small_run.path, dtype="int8")

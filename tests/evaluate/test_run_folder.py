@@ -63,3 +63,33 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 def test_none_is_no_folder() -> None:
     with new_run_folder(None) as folder:
         assert folder is None
+
+
+def test_checkpoints_stay_where_they_are(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints" / "step-00000004").mkdir(parents=True)
+    with pytest.raises(UsageError, match="cut off.*--resume"), new_run_folder(run):
+        pass
+    for text in ("once", "again"):
+        with new_run_folder(run, resume=True) as folder:
+            assert folder is not None
+            (folder / "run.json").write_text(text)
+            (folder / "adapter").mkdir()
+            (folder / "adapter" / text).write_text(text)
+        held = sorted(path.relative_to(run).as_posix() for path in run.rglob("*"))
+        assert held == [
+            "adapter", f"adapter/{text}", "checkpoints", "checkpoints/step-00000004", "run.json"
+        ]  # fmt: skip
+        assert (run / "run.json").read_text() == text
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_what_a_kill_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".run.01234567.partial").mkdir()
+    (tmp_path / ".other.01234567.partial").mkdir()
+    with new_run_folder(tmp_path / "run", resume=True) as folder:
+        assert folder is not None
+        (folder / "run.json").write_text("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.01234567.partial", "run"]
+    with pytest.raises(UsageError, match="finished run without checkpoints"):
+        new_run_folder(tmp_path / "run", resume=True).__enter__()

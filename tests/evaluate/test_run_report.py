@@ -10,8 +10,11 @@ import pytest
 
 from gemkit.errors import DataError
 from gemkit.evaluate.curves import MAX_POINTS, Line, chart, smooth, thin, ticks
-from gemkit.evaluate.metrics import score_labels
-from gemkit.evaluate.report import MAX_SAMPLES, write_report
+from gemkit.evaluate.difference import differing
+from gemkit.evaluate.report import MEANINGS, write_report
+from gemkit.evaluate.report_answers import MAX_SAMPLES, MAX_TEXTS
+from gemkit.metrics.labels import score_labels
+from gemkit.metrics.scores import METRICS
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;$title"
 RUN: dict[str, Any] = {
@@ -20,7 +23,10 @@ RUN: dict[str, Any] = {
     "data": [{"path": "a.tsv", "rows": 3, "sha256": "ab" * 32}],
     "settings": {"rank": 4, "targets": ["query", "value"], "full": False, "stop": None},
     "seed": 0,
-    "metrics": {"accuracy_before": 0.25},
+    "metrics": {
+        "accuracy": 0.75, "macro_f1": 0.7, "rows": 4,
+        "accuracy_before": 0.25, "macro_f1_before": 0.75,
+    },
 }
 VOID = {"meta", "img", "br", "path", "circle"}
 
@@ -58,7 +64,8 @@ class Page(HTMLParser):
 def history() -> list[dict[str, float]]:
     rows = [
         {"step": s, "epoch": s / 9, "loss": 1 / s, "learning_rate": 1e-3, "tokens": 100,
-         "seconds": 0.5}
+         "seconds": 0.5, "slots": 125, "accuracy": 0.5, "gradient_norm": 0.1,
+         "peak_memory": 2**30 + s}
         for s in range(1, 41)
     ]  # fmt: skip
     rows += [{"step": 40, "valid_loss": 0.5, "valid_accuracy": 0.75, "valid_macro_f1": 0.7}]
@@ -85,10 +92,10 @@ def test_a_whole_report(tmp_path: Path) -> None:
     for text in (
         "Classify: nano", "3 of 4 validation rows are labelled right; before, 1", "75.0%",
         "20 s", "40 steps", "4,000", "200 a second", "Course of training", "ab" * 32,
-        "query, value", "7,340,032", "> 99%",
+        "query, value", "7,340,032", "> 99%", "20.0%", "1.00 GiB", "+50.0 points", "−0.050",
     ):  # fmt: skip
         assert text in page.text, text
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 6
     order = [page.text.index(f"text {i}") for i in (3, 1, 2, 0)]
     assert order == sorted(order), "wrong ones first, the surest on top"
 
@@ -131,10 +138,68 @@ def test_poor_runs_have_a_report_too(tmp_path: Path, rows: list[dict[str, float]
 
 def test_tasks_without_labels(tmp_path: Path) -> None:
     sample = {"text": "x" * 5000, "truth": "yes", "before": None, "after": "ye\x00s\ud800"}
-    page = Page(written(tmp_path, RUN | {"task": "instruct"}, history(), None, [sample]))
+    run = RUN | {"task": "instruct", "metrics": {}}
+    page = Page(written(tmp_path, run, history(), None, [sample]))
     assert "The training loss went from 1.000 to 0.025 in 40 steps." in page.text
     assert "(3,800 more characters)" in page.text
     assert "✗" not in page.text and "yes?" in page.text
+
+
+TEXTS = [
+    {"text": "Hi you", "truth": "Salut à toi", "before": "", "after": "Salut à vous"},
+    {"text": "Good morning", "truth": "Bonjour", "before": "Good morning", "after": "Bonjour "},
+]
+
+
+def test_answers_that_are_texts(tmp_path: Path) -> None:
+    metrics = {"bleu": 21.44, "bleu_before": 3.25, "perplexity": 3.0, "perplexity_before": 9.0}
+    run = RUN | {"task": {"name": "translate"}, "metrics": {**metrics, "rows": 90, "answered": 2}}
+    rows = [{"step": step, "valid_bleu": 10.0 * step, "valid_loss": 1 / step} for step in (1, 2)]
+    text = written(tmp_path, run, rows, None, TEXTS)
+    page = Page(text)
+    for said in (
+        "Translate: nano", "BLEU went from 3.2 to 21.4 on 2 validation rows.", "+18.2", "−6.00",
+        "1 of 2 are as expected, word for word; before tuning, 0.", "Hi you", "nothing",
+        "step 2: 20",
+    ):  # fmt: skip
+        assert said in page.text, said
+    assert re.findall(r'<mark class="(\w+)">([^<]+)</mark>', text) == [
+        ("missed", "toi"), ("other", "vous")
+    ]  # fmt: skip
+    assert text.count('<span class="good">') == 3, "an answer and two better figures"
+
+
+def test_code_has_letters_of_one_width(tmp_path: Path) -> None:
+    for task, kind in (("complete", "texts code"), ("instruct", "texts")):
+        text = written(tmp_path, {"task": {"name": task}}, [], None, TEXTS)
+        assert f'<div class="{kind}">' in text
+
+
+def test_every_meaning_is_of_a_metric() -> None:
+    assert set(MEANINGS) <= set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "parts"),
+    [
+        ("same", "same", [("same", False)]),
+        ("", "something", [("", False)]),
+        ("a b c d", "a b", [("a b", False), (" c d", True)]),
+        ("one two three four", "one x y four",
+         [("one ", False), ("two three", True), (" four", False)]),
+        ("a, b, c", "x, y, z", [("a, b, c", False)]),
+    ],
+)  # fmt: skip
+def test_what_differs(text: str, other: str, parts: list[tuple[str, bool]]) -> None:
+    found = differing(text, other)
+    assert found == parts
+    assert "".join(part for part, _ in found) == text
+
+
+def test_blanks_are_not_marked(tmp_path: Path) -> None:
+    code = {"truth": "a = 1\n    b = 2\n    c = 3", "after": "a = 1\n    c = 3", "text": "?"}
+    text = written(tmp_path, RUN, [], None, [code])
+    assert re.findall("<mark[^>]*>([^<]+)<", text) == ["b = 2"]
 
 
 def test_much_data_makes_a_small_file(tmp_path: Path) -> None:
@@ -146,6 +211,9 @@ def test_much_data_makes_a_small_file(tmp_path: Path) -> None:
     assert len(text) < 200_000
     assert text.count("<tr><td dir") == MAX_SAMPLES
     assert "predictions.tsv has all" in text and "Commonest mistakes" in text
+    text = written(tmp_path, RUN, rows, None, many)
+    assert len(text) < 200_000
+    assert text.count("<article") == MAX_TEXTS and "predictions.tsv has all" in text
 
 
 def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from gemkit.cli import (
     commands,
     commands_chat,
     commands_convert,
+    commands_doctor,
     commands_explain,
     commands_fetch,
+    commands_runs,
     commands_text,
     commands_tune,
 )
@@ -26,9 +28,10 @@ from gemkit.errors import GemkitError
 
 COMMANDS: tuple[Command, ...] = (
     commands.models, commands.info, commands_text.generate, commands_chat.chat,
-    commands_text.complete, commands_explain.explain, commands_text.choose, commands_tune.tune,
-    commands_tune.predict, commands_tune.evaluate, commands_convert.convert, commands_convert.merge,
-    commands_convert.adapter, commands_fetch.fetch,
+    commands_text.complete, commands_explain.explain, commands_text.choose, commands_doctor.doctor,
+    commands_tune.tune, commands_tune.predict, commands_tune.evaluate, commands_runs.runs,
+    commands_convert.convert, commands_convert.merge, commands_convert.adapter,
+    commands_fetch.fetch,
 )  # fmt: skip
 
 # As the shell reports programs that SIGINT and SIGPIPE ended.

@@ -41,14 +41,18 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Moving average over about a twentieth of the points, exponential and corrected for its
-    start (as Adam's; Kingma and Ba, 2015).
+    """The mean over a twentieth of the points around each, fewer near the ends.
+
+    A mean that looks back only would lag behind a loss that falls fast.
     """
-    weight = 1 - 1 / max(2.0, len(points) / 20)
-    smoothed, mean = [], 0.0
-    for i, (x, y) in enumerate(points, start=1):
-        mean = weight * mean + (1 - weight) * y
-        smoothed.append((x, mean / (1 - weight**i)))
+    reach = max(1, len(points) // 40)
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    smoothed = []
+    for i, (x, _) in enumerate(points):
+        first, end = max(0, i - reach), min(len(points), i + reach + 1)
+        smoothed.append((x, (sums[end] - sums[first]) / (end - first)))
     return smoothed
 
 
@@ -93,13 +97,13 @@ def chart(title: str, lines: Sequence[Line], share: bool = False) -> str:
         h, _ = place(x, low)
         where = f'x="{h:.1f}" y="{HEIGHT - 8}"'
         parts.append(f'<text {where} text-anchor="middle">{x:.6g}</text>')
-    parts.append(f'<text x="{LEFT - 6}" y="{HEIGHT - 8}" text-anchor="end">step</text>')
+    parts.append(f'<text x="{LEFT - 14}" y="{HEIGHT - 8}" text-anchor="end">step</text>')
     for line in lines:
         parts += _drawn(line, [place(x, y) for x, y in line.points])
     legend = "".join(
         f'<span class="key line-{line.colour}">{escape(line.name)}</span>'
         for line in lines
-        if not line.faint and len(lines) > 1
+        if not line.faint and sum(not other.faint for other in lines) > 1
     )
     return (
         f"<figure><figcaption><b>{escape(title)}</b>{legend}</figcaption>"

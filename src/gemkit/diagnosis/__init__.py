@@ -1,0 +1,1 @@
+"""What is wrong with data or recipe, found before a long run."""
