@@ -2,7 +2,7 @@
 # Each is rebuilt when pyproject.toml or its constraints are newer than its stamp file.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-interop setup-llamacpp demo test lint interop fuzz nano bench clean
+.PHONY: help setup setup-dev setup-interop setup-llamacpp demo test lint interop fuzz kill nano docs bench clean
 
 BIN := .venv/bin
 INTEROP := .venv-interop/bin
@@ -48,7 +48,7 @@ setup-interop: .venv-interop/.interop ## the other implementations, in .venv-int
 	$(call venv,.venv-interop)
 	@echo "setup: installing gemkit beside the implementations it is compared with (2 GB, once)"
 	@$(INTEROP)/python $(INSTALL) -c constraints/interop.txt -e '.[interop]'
-	@$(INTEROP)/python $(INSTALL) -c constraints/interop.txt --no-deps keras-hub
+	@$(INTEROP)/python $(INSTALL) -c constraints/interop.txt --no-deps gemma kauldron keras-hub
 	@touch $@
 
 setup-llamacpp: .venv-interop/.llamacpp ## llama.cpp beside them (needs a C++ compiler and ten minutes)
@@ -63,18 +63,26 @@ lint: .venv/.dev ## ruff and mypy
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy src
 
+# Two at a time: compiling, which most tests spend their time on, uses one core.
 test: lint ## lint, then every test that needs no other implementation
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Other people's warnings are theirs: here only ours would fail, and `make test` has seen those.
-interop: .venv-interop/.interop ## the tests against transformers, PEFT and KerasHub
-	@$(INTEROP)/python -m pytest -m interop -W ignore tests/interop
+interop: .venv-interop/.interop ## the tests against transformers, PEFT, KerasHub and gemma
+	@$(INTEROP)/python -m pytest -n 2 --dist loadfile -m interop -W ignore tests/interop
 
 fuzz: .venv/.runtime ## read 20,000 damaged files of every kind (a short run is part of make test)
 	@$(BIN)/python tests/fuzz/run.py
 
+kill: .venv/.dev ## kill a training 100 times; it must come to the same each time
+	@$(BIN)/python tests/kill.py --times 100
+
 nano: .venv/.runtime ## train the embedded model anew
 	@$(BIN)/python nano/train.py
+
+docs: .venv/.dev ## the documentation as a site, in build/site
+	@$(BIN)/python -m mkdocs build --quiet --strict
+	@echo build/site/index.html
 
 bench: .venv-interop/.interop ## measure gemkit with KerasHub beside it
 	@$(INTEROP)/python benchmarks/run.py

@@ -25,6 +25,7 @@ ROOMS = {
     "atomic": 1,
     "progress": 1,
     "rows": 1,
+    "metrics": 2,
     "text": 2,
     "kernels": 3,
     "model": 4,
@@ -34,18 +35,21 @@ ROOMS = {
     "scale": 8,
     "train": 9,
     "generate": 9,
-    "language_model": 10,
-    "loading": 11,
-    "tasks": 12,
-    "evaluate": 13,
-    "tuning": 14,
-    "serve": 15,
-    "compat": 16,
-    "cli": 17,
-    "__main__": 18,
+    "answering": 10,
+    "language_model": 11,
+    "loading": 12,
+    "tasks": 13,
+    "diagnosis": 14,
+    "evaluate": 14,
+    "tuning": 15,
+    "serve": 16,
+    "compat": 17,
+    "cli": 18,
+    "__main__": 19,
 }
 WITHOUT_JAX = ("errors", "text")
-MAY_PRINT = ("cli", "__main__")
+# Faces: `compat` prints what Keras would.
+MAY_PRINT = ("cli", "compat", "__main__")
 DATA_FOLDERS = ("samples", "presets")
 FOREIGN = {"torch", "tensorflow", "keras", "keras_hub", "transformers"}
 HEAVY = {

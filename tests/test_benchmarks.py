@@ -35,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, An
 def test_every_benchmark_gives_figures(results: tuple[str, dict[str, Any], str]) -> None:
     rows = results[1]["rows"]
     assert {name: len(part) > 0 for name, part in rows.items()} == dict.fromkeys(
-        ("tune", "label", "decode", "generate", "startup", "files"), True
+        ("tune", "label", "decode", "generate", "startup", "files", "memory"), True
     )
     assert all(row["gemkit"] > 0 for row in sum(rows.values(), []))
 
@@ -56,5 +56,5 @@ def test_the_record_says_how_it_came_about(results: tuple[str, dict[str, Any], s
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     done = bench(tmp_path, "tunes")
     assert done.returncode == 2
-    assert "no benchmark 'tunes'; there are tune, label, decode, startup" in done.stderr
+    assert "no benchmark 'tunes'; there are tune, label, decode, generate, startup" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -69,7 +69,7 @@ def test_a_split_middle_goes_back_in() -> None:
 
 @pytest.fixture(scope="module")
 def small_corpus() -> corpus.Corpus:
-    from gemkit.checkpoint.hub import EMBEDDED
+    from gemkit.checkpoint.hub.handles import EMBEDDED
 
     samples = {
         "library": [(f"m{i}.py", f"def f{i}(x):\n    return x + {i}\n" * 5) for i in range(200)],
