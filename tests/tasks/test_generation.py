@@ -13,7 +13,6 @@ from gemkit.evaluate.likelihood import likelihood_of, measure_likelihood
 from gemkit.evaluate.run import evaluate_file, predict_file
 from gemkit.language_model import LanguageModel
 from gemkit.tasks import Translate
-from gemkit.tasks.generation import generate_answers
 from gemkit.train.data import read_table
 
 LIMIT = 6
@@ -44,11 +43,13 @@ def test_answers_are_those_of_generate(lm: LanguageModel, file: Path) -> None:
     assert [answer.probability for answer in answers] == [None] * 3
 
 
-def test_answers_end_at_their_ends(lm: LanguageModel) -> None:
-    prompt = lm.tokenizer.encode("The warm soup", bos=True)
-    (whole,) = generate_answers(lm, [prompt], LIMIT, ())
-    first = lm.tokenizer.encode(whole.text)[0]
-    assert [answer.text for answer in generate_answers(lm, [prompt], LIMIT, [first])] == [""]
+def test_answers_end_at_their_ends(lm: LanguageModel, file: Path) -> None:
+    table = TASK.read(file)
+    prompts = TASK.found(table).prompts(lm.tokenizer, table, 128)
+    whole = lm.answer_ids(prompts, max_new_tokens=LIMIT)[0][0]
+    first = whole.ids[0]
+    ended = type("Ended", (Translate,), {"ends": lambda self, tokenizer: (first,)})
+    assert ended(**TASK.to_dict()).predict(lm, table)[0].text == "" != whole.text
 
 
 def test_the_loss_is_that_of_the_answers(lm: LanguageModel, file: Path) -> None:

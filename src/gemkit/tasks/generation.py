@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gemkit.errors import DataError, UsageError
-from gemkit.generate.engine import Engine
-from gemkit.generate.request import Request
+from gemkit.errors import DataError
 from gemkit.generate.score import Progress
 from gemkit.language_model import LanguageModel
 from gemkit.metrics.scores import Figures
@@ -17,8 +15,6 @@ from gemkit.text.tokenizer import Tokenizer
 from gemkit.train.data import Table
 from gemkit.train.packing import Example
 
-SLOTS = 16
-"""Answers made at a time."""
 LEAST_SHARE = 16
 """This share of the context at least is left for an answer that may be as long."""
 
@@ -44,9 +40,8 @@ class Generated(Task, Protocol):
         ...
 
     def ends(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """Tokens that end an answer."""
-        turn = tokenizer.end_of_turn_id
-        return (tokenizer.eos_id, *(() if turn is None else (turn,)))
+        """Tokens that end an answer beside the ends of text and of a turn."""
+        return ()
 
     def without_bad_rows(
         self, tokenizer: Tokenizer, table: Table, longest: int, labelled: bool
@@ -68,12 +63,12 @@ class Generated(Task, Protocol):
         Raises:
           DataError: a row that cannot be asked.
         """
-        if self.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens is {self.max_new_tokens}", "at least 1")
         task = self.found(table, labelled=False)
         prompts = task.prompts(lm.tokenizer, table, task.room(lm.config.max_positions))
-        ends, limit = task.ends(lm.tokenizer), task.max_new_tokens
-        return generate_answers(lm, prompts, limit, ends, progress)
+        replies = lm.answer_ids(
+            prompts, task.ends(lm.tokenizer), progress, max_new_tokens=task.max_new_tokens
+        )
+        return [Answer(reply.text) for (reply,) in replies]
 
     def score(self, answers: Sequence[Answer], table: Table) -> Figures:
         """The answers against the true ones."""
@@ -99,27 +94,6 @@ def learn_replies(
         Example([*prompt, *reply], [False] * len(prompt) + [True] * len(reply))
         for prompt, reply in zip(prompts, replies, strict=True)
     ]
-
-
-def generate_answers(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], limit: int, ends: Sequence[int],
-    progress: Progress | None = None,
-) -> list[Answer]:  # fmt: skip
-    """The greedy answer to each prompt; all are answered as rows of one engine.
-
-    Args:
-      prompts: ids.
-      limit: most tokens of an answer.
-      ends: tokens that end it.
-      progress: called with (answers done, answers in all).
-    """
-    engine = Engine(lm.params, lm.config, slots=SLOTS)
-    asked = [engine.add(Request(tuple(prompt), limit, tuple(ends))) for prompt in prompts]
-    while engine.running():
-        engine.step()
-        if progress is not None:
-            progress(sum(answer.ended != "" for answer in asked), len(asked))
-    return [Answer(lm.tokenizer.decode(answer.tokens)) for answer in asked]
 
 
 def check_prompts(

@@ -9,6 +9,7 @@ between them is thrown away. A row that is long enough for a few examples packs 
 one for hundreds (Krell et al., "Efficient Sequence Packing without Cross-contamination", 2021).
 """
 
+import abc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import overload
@@ -88,7 +89,26 @@ class PackingStats:
         return 1 - self.text / self.slots if self.slots else 0.0
 
 
-class EpochBatches(Sequence[Batch]):
+class Batches(Sequence[Batch]):
+    """The batches of an epoch, each built when it is asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._at(index % len(self))
+
+    @abc.abstractmethod
+    def _at(self, index: int) -> Batch:
+        """Builds the batch of a place from 0 on."""
+
+
+class EpochBatches(Batches):
     """The batches of one epoch in order, each built when it is asked for.
 
     too_long: numbers of the examples left out because they exceed a row.
@@ -118,16 +138,8 @@ class EpochBatches(Sequence[Batch]):
     def __len__(self) -> int:
         return -(-len(self._packed) // self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Batch]: ...
-    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        first = index % len(self) * self._rows
+    def _at(self, index: int) -> Batch:
+        first = index * self._rows
         return self._build(self._packed[first : first + self._rows])
 
     def _most_targets(self) -> int:

@@ -11,13 +11,12 @@ three hundred give the losses and accuracies that a tutorial prints.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import overload
 
 import numpy as np
 
 from gemkit.errors import UsageError
 from gemkit.rows import bucket
-from gemkit.train.packing import Batch
+from gemkit.train.packing import Batch, Batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Padding:
                 raise UsageError(f"padding {name} is {getattr(self, name)}", "at least 1")
 
 
-class PaddedBatches(Sequence[Batch]):
+class PaddedBatches(Batches):
     """The batches of an epoch, one sequence a row, each built when it is asked for.
 
     What would be padding in every row is never computed: rows are as long as the longest needs,
@@ -60,16 +59,8 @@ class PaddedBatches(Sequence[Batch]):
     def __len__(self) -> int:
         return -(-len(self._sequences) // self._padding.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Batch]: ...
-    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        first = index % len(self) * self._padding.rows
+    def _at(self, index: int) -> Batch:
+        first = index * self._padding.rows
         return self._build(first, self._sequences[first : first + self._padding.rows])
 
     def _build(self, first: int, sequences: Sequence[np.ndarray]) -> Batch:
