@@ -22,6 +22,7 @@ SOURCE = ROOT / "src"
 # other.
 ROOMS = {
     "errors": 0,
+    "machine": 0,
     "atomic": 1,
     "progress": 1,
     "rows": 1,
@@ -47,7 +48,7 @@ ROOMS = {
     "cli": 18,
     "__main__": 19,
 }
-WITHOUT_JAX = ("errors", "text")
+WITHOUT_JAX = ("errors", "machine", "text")
 # Faces: `compat` prints what Keras would.
 MAY_PRINT = ("cli", "compat", "__main__")
 DATA_FOLDERS = ("samples", "presets")

@@ -34,7 +34,7 @@ def test_programs_are_kept_in_the_users_cache(tmp_path: Path) -> None:
 def test_another_processor_has_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     here = runtime.cache_folder()
     assert runtime.cache_folder() == here
-    monkeypatch.setattr(runtime, "_processor", lambda: "avx9000")
+    monkeypatch.setattr(runtime, "instructions", lambda: frozenset({"avx9000"}))
     assert runtime.cache_folder() != here
 
 

@@ -14,6 +14,8 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+from gemkit.machine import cache_root, instructions
+
 MOST_BYTES = 2**30
 """The cache's size from which the oldest programs are removed."""
 LEAST_SECONDS = "0.1"
@@ -37,9 +39,9 @@ def prepare_jax(debug: bool = False) -> None:
 
 def cache_folder() -> Path:
     """A folder for this processor and this jaxlib; programs of another need not run here."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    machine = f"{platform.machine()} {_processor()} {version('jaxlib')}"
-    return root / "gemkit" / "xla" / hashlib.sha256(machine.encode()).hexdigest()[:16]
+    processor = " ".join(sorted(instructions())) or platform.processor()
+    machine = f"{platform.machine()} {processor} {version('jaxlib')}"
+    return cache_root() / "xla" / hashlib.sha256(machine.encode()).hexdigest()[:16]
 
 
 def trim(folder: Path, most: int) -> None:
@@ -62,12 +64,3 @@ def _is_usable(folder: Path) -> bool:
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _processor() -> str:
-    """The instructions the processor knows, as Linux lists them."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith(("flags", "Features")):
-                return " ".join(sorted(line.split(":", 1)[1].split()))
-    return platform.processor()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from gemkit.kernels.dot import PRODUCT
 from gemkit.model import layers
 from gemkit.model.attention import attend, causal_mask, segment_mask
 from gemkit.model.cache import (
@@ -87,7 +88,10 @@ def hidden(
 def _rematerialised(run: Callable[..., jax.Array], remat: Remat) -> Callable[..., jax.Array]:
     if remat == "off":
         return run
-    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    policies = jax.checkpoint_policies
+    kept = policies.save_from_both_policies(
+        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(PRODUCT)
+    )
     again = jax.checkpoint(run, policy=kept if remat == "layer" else None)
     return lambda layer, x: again(_not_before(x, layer), x)
 

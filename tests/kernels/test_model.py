@@ -1,0 +1,73 @@
+"""The whole model with kernels against the model in plain JAX, in bfloat16."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import GEMMA2, VOCABULARY, weights
+
+from gemkit.adapt.lora import Lora, attach, init_adapter
+from gemkit.kernels import library
+from gemkit.model import linear, transformer
+from gemkit.model.weights import flatten, unflatten
+from gemkit.train.loss import cross_entropy
+
+pytestmark = pytest.mark.skipif(
+    library.reason_against() is not None, reason=str(library.reason_against())
+)
+ROWS, LENGTH = 2, 12
+
+
+def loss_and_slopes(
+    adapted: bool, remat: Any = "off", dtype: str = "bfloat16"
+) -> tuple[jax.Array, Any]:
+    """Of an adapter's loss, or of that of all weights."""
+    rounded = {path: leaf.astype(jnp.bfloat16) for path, leaf in flatten(weights(GEMMA2))}
+    base = unflatten({path: leaf.astype(dtype) for path, leaf in rounded.items()})
+    lora = Lora(rank=2)
+    draw = np.random.default_rng(0)
+    tokens = jnp.asarray(draw.integers(2, VOCABULARY, (ROWS, LENGTH)), jnp.int32)
+    segments = jnp.ones_like(tokens)
+    trained: Any = base
+    if adapted:
+        fresh = init_adapter(GEMMA2, lora, seed=0)
+        trained = jax.tree.map(lambda leaf: leaf + 0.1, fresh)
+
+    def loss(trained: Any) -> jax.Array:
+        params = attach(base, trained, lora) if adapted else trained
+        states = transformer.hidden(
+            params, GEMMA2, tokens, transformer.positions_of(segments), segments, remat=remat
+        )
+        sums = cross_entropy(
+            params["embed"], GEMMA2, states.reshape(-1, states.shape[-1]),
+            jnp.roll(tokens, -1, 1).reshape(-1), jnp.ones(ROWS * LENGTH, jnp.float32),
+            frozen_head=adapted,
+        )  # fmt: skip
+        return sums.loss / sums.weight
+
+    value, slopes = jax.jit(jax.value_and_grad(loss))(trained)
+    return value, dict(flatten(slopes))
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+@pytest.mark.parametrize("remat", ["off", "layer", "full"])
+def test_loss_and_gradients(
+    adapted: bool, remat: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, slopes = loss_and_slopes(adapted, remat)
+    monkeypatch.setattr(linear, "takes", lambda x, weight: False)
+    plain_value, plain_slopes = loss_and_slopes(adapted)
+    exact_value, exact_slopes = loss_and_slopes(adapted, dtype="float32")
+    assert abs(value - exact_value) < 1.5 * abs(plain_value - exact_value) + 0.002 * exact_value
+    # Both round to bfloat16 at every step, each in its own order: neither farther off.
+    for path, exact in exact_slopes.items():
+        ours, theirs = (_distance(found[path], exact) for found in (slopes, plain_slopes))
+        assert ours < 1.5 * theirs + 0.002, (path, ours, theirs)
+
+
+def _distance(slope: jax.Array, exact: jax.Array) -> float:
+    wanted = np.asarray(exact, np.float32).ravel()
+    away = np.linalg.norm(np.asarray(slope, np.float32).ravel() - wanted)
+    return float(away / (np.linalg.norm(wanted) + 1e-12))
