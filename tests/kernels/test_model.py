@@ -58,13 +58,13 @@ def test_loss_and_gradients(
 ) -> None:
     value, slopes = loss_and_slopes(adapted, remat)
     monkeypatch.setattr(linear, "takes", lambda x, weight: False)
-    plain_value, plain_slopes = loss_and_slopes(adapted)
+    plain_value, plain_slopes = loss_and_slopes(adapted, remat)
     exact_value, exact_slopes = loss_and_slopes(adapted, dtype="float32")
-    assert abs(value - exact_value) < 1.5 * abs(plain_value - exact_value) + 0.002 * exact_value
+    assert abs(value - exact_value) < 1.2 * abs(plain_value - exact_value) + 0.001 * exact_value
     # Both round to bfloat16 at every step, each in its own order: neither farther off.
     for path, exact in exact_slopes.items():
         ours, theirs = (_distance(found[path], exact) for found in (slopes, plain_slopes))
-        assert ours < 1.5 * theirs + 0.002, (path, ours, theirs)
+        assert ours < 1.2 * theirs + 0.002, (path, ours, theirs)
 
 
 def _distance(slope: jax.Array, exact: jax.Array) -> float:
