@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 from measure import Row, Seconds, compared, interleave, rates
-from models import RIVAL, Limits, Size, has_rival, random_ids, rival_inputs, rival_model, weights
+from models import Limits, Size, random_ids, weights
+from rivals import KERAS, installed, keras_inputs, keras_model
 
 from gemkit.answering.answerer import BATCH_STEPS, STREAM_STEPS
 from gemkit.generate.engine import Engine
@@ -16,22 +17,27 @@ Answers = dict[str, list[int]]
 
 
 def run(size: Size) -> list[Row]:
-    """Rows for generating and for streaming an answer."""
-    params = weights(size)
+    """Rows for generating and streaming an answer, in both dtypes."""
+    return [row for dtype in ("bfloat16", "float32") for row in rows_in(dtype, size)]
+
+
+def rows_in(dtype: str, size: Size) -> list[Row]:
+    """Both sides with weights of one dtype."""
+    params = weights(size, dtype)
     limits, answers = Limits(params), Answers()
     sides: dict[str, Callable[[], Seconds]] = {
         "machine": limits.measure,
         "generate": ours(size, params, answers, "generate", BATCH_STEPS),
         "stream": ours(size, params, answers, "stream", STREAM_STEPS),
     }
-    if has_rival():
-        sides[RIVAL] = theirs(size, params, answers)
+    if installed(KERAS):
+        sides[KERAS] = theirs(size, params, answers, dtype)
     first, found = interleave(sides, size.rounds)
     steps = size.new - 1
-    rival = found.get(RIVAL, {})
+    rival = found.get(KERAS, {})
     rival_speed = rates(steps, rival["steps"]) if rival else None
     speed = rates(steps, found["generate"]["steps"])
-    read = 4 * count_parameters(size.config)
+    read = params["embed"].dtype.itemsize * count_parameters(size.config)
     shares = [
         rate * read / (limits.bytes / seconds)
         for rate, seconds in zip(speed, found["machine"]["read"], strict=True)
@@ -42,17 +48,17 @@ def run(size: Size) -> list[Row]:
         f"the same rounds; first call {first['generate']:.1f} s with compilation"
     )
     if rival:
-        same = _agreement(answers["generate"], answers[RIVAL])
-        remark += f"; {RIVAL} {first[RIVAL]:.1f} s (two calls); first {same} of {size.new} tokens "
+        same = _agreement(answers["generate"], answers[KERAS])
+        remark += f"; {KERAS} {first[KERAS]:.1f} s (two calls); first {same} of {size.new} tokens "
         remark += "are the same on both sides"
     return [
-        compared("decode, steps after the first", "tokens/s", speed, rival_speed, remark, 1),
+        compared(f"decode in {dtype}, after the first", "tokens/s", speed, rival_speed, remark, 1),
         compared(
-            "decode, streaming", "tokens/s", rates(steps, found["stream"]["steps"]), rival_speed,
-            f"a look at the text every {STREAM_STEPS} tokens",
+            f"decode in {dtype}, streaming", "tokens/s", rates(steps, found["stream"]["steps"]),
+            rival_speed, f"a look at the text every {STREAM_STEPS} tokens",
         ),
         compared(
-            f"decode, prompt of {size.prompt} and {size.new} tokens", "s",
+            f"decode in {dtype}, prompt of {size.prompt} and {size.new} tokens", "s",
             found["generate"]["whole"], rival.get("whole"), "prefill included",
             lower_is_better=True,
         ),
@@ -80,24 +86,24 @@ def ours(
     return decode
 
 
-def theirs(size: Size, params: Params, answers: Answers) -> Callable[[], Seconds]:
+def theirs(size: Size, params: Params, answers: Answers, dtype: str) -> Callable[[], Seconds]:
     """Generates all tokens, then only the last one of a buffer of the same length.
 
     The difference is the time of the steps between, without the prefill of the buffer.
     """
-    model = rival_model(size.config, params)
+    model = keras_model(size.config, params, dtype)
     length = size.prompt + size.new
     start = random_ids(size, 1, size.prompt).tolist()
 
     def generate(prompt: list[list[int]]) -> tuple[float, list[list[int]]]:
         began = time.perf_counter()
-        out = model.generate(rival_inputs(prompt, length), stop_token_ids=None)["token_ids"]
+        out = model.generate(keras_inputs(prompt, length), stop_token_ids=None)["token_ids"]
         return time.perf_counter() - began, np.asarray(out).tolist()
 
     def decode() -> Seconds:
         whole, full = generate(start)
         last, _ = generate([row[:-1] for row in full])
-        answers[RIVAL] = full[0][size.prompt :]
+        answers[KERAS] = full[0][size.prompt :]
         return {"steps": whole - last, "whole": whole}
 
     return decode

@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 from measure import Row, Seconds, beside, interleave, limited, rates
-from models import Size, random_ids, weights
+from models import FULL, LARGE, Size, random_ids, weights
 
 import gemkit
 from gemkit.generate import score
@@ -32,40 +32,55 @@ FIRST_TOKEN = 0.15
 
 
 def run(size: Size) -> list[Row]:
-    """Rows for batches, prefixes, labels, drafts and starting."""
-    params = weights(size)
+    """Rows for batches, prefixes, labels and drafts, for two shapes; for nano and starting."""
+    rows = [*shape_rows(size, "bfloat16"), batch_row(size, weights(size), "float32")]
+    if size is FULL:
+        rows += shape_rows(LARGE, "bfloat16")
+    _, found = interleave({"nano": editing(size)}, size.rounds)
+    return rows + nano_rows(found["nano"], size)
+
+
+def shape_rows(size: Size, dtype: str) -> list[Row]:
+    """What a shape gains by batches, a start read before, and shared instructions."""
+    params = weights(size, dtype)
     sides: dict[str, Callable[[], Seconds]] = {
-        "one": batch(size, params, 1), "batch": batch(size, params, BATCH),
         "prefix": prefix(size, params), "label": label(size, params),
         "plain": quoting(size, params, False), "draft": quoting(size, params, True),
-        "nano": editing(size),
     }  # fmt: skip
     _, found = interleave(sides, size.rounds)
-    steps = size.new - 1
-    one, many = rates(steps, found["one"]["steps"]), rates(BATCH * steps, found["batch"]["steps"])
     quoted = {name: rates(size.new, found[name]["whole"]) for name in ("plain", "draft")}
     labelled = {
         name: rates(texts, found["label"][name])
         for name, texts in (("shared", size.texts * MORE), ("whole", size.texts))
     }
+    named = f"{size.name} in {dtype}"
     return [
-        beside(f"batch {BATCH} beside batch 1", "tokens/s", many, one, "the same engine", 3),
+        batch_row(size, params, dtype),
         beside(
-            f"first token, {PREFIX} of {PREFIX + REST} tokens read before", "s",
+            f"{named}, first token, {PREFIX} of {PREFIX + REST} tokens read before", "s",
             found["prefix"]["hit"], found["prefix"]["miss"], "beside nothing read before", 15,
             lower_is_better=True,
         ),
         beside(
-            f"labels of {size.text} tokens after {INSTRUCTION} shared", "texts/s",
+            f"{named}, labels of {size.text} tokens after {INSTRUCTION} shared", "texts/s",
             labelled["shared"], labelled["whole"],
             f"{size.texts * MORE} texts, beside {size.texts} scored whole", 4,
         ),
         beside(
-            "prompt lookup, random weights", "tokens/s", quoted["draft"], quoted["plain"],
-            f"a prompt of {REPEATS} repeats",
+            f"{named}, prompt lookup, random weights", "tokens/s", quoted["draft"],
+            quoted["plain"], f"a prompt of {REPEATS} repeats",
         ),
-        *nano_rows(found["nano"], size),
     ]  # fmt: skip
+
+
+def batch_row(size: Size, params: Params, dtype: str) -> Row:
+    """Tokens per second of `BATCH` answers at once, beside one."""
+    sides = {"one": batch(size, params, 1), "batch": batch(size, params, BATCH)}
+    _, found = interleave(sides, size.rounds)
+    steps = size.new - 1
+    one, many = rates(steps, found["one"]["steps"]), rates(BATCH * steps, found["batch"]["steps"])
+    what = f"{size.name} in {dtype}, batch {BATCH} beside batch 1"
+    return beside(what, "tokens/s", many, one, "the same engine", 3)
 
 
 def nano_rows(found: dict[str, list[float]], size: Size) -> list[Row]:

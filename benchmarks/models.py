@@ -1,23 +1,17 @@
-"""The shapes measured, the same random weights in gemkit and KerasHub, and the machine's limits."""
+"""The shapes measured, their random weights, and the machine's limits."""
 
-import importlib.util
-import logging
 import os
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gemkit.checkpoint.names import cells
 from gemkit.model.config import GemmaConfig
-from gemkit.model.weights import Params, flatten, init_params, specs
-
-RIVAL = "KerasHub"
+from gemkit.model.variants import VARIANTS
+from gemkit.model.weights import Params, init_params, specs
 
 
 @dataclass(frozen=True)
@@ -25,6 +19,7 @@ class Size:
     """How large a run is.
 
     Attributes:
+      name: short, for tables.
       config: the model.
       rounds: how often each side is measured.
       starts: how often an interpreter is started.
@@ -34,11 +29,12 @@ class Size:
       shared: of these, tokens that begin all texts where an instruction is measured.
       batch_tokens: token slots of a step of gemkit's tuning.
       texts: how many gemkit labels.
-      rival_batches: batch sizes in which KerasHub labels, 1 among them.
+      rival_batches: batch sizes in which the rivals work, 1 among them.
       longest: `max_length` of the tutorials' generation.
       prompt, new: tokens of a prompt and of its answer when decoding.
     """
 
+    name: str
     config: GemmaConfig
     rounds: int = 3
     starts: int = 9
@@ -61,18 +57,22 @@ def _gemma1(layers: int, width: int, ffw: int, head: int, vocabulary: int) -> Ge
     )  # fmt: skip
 
 
-FULL = Size(_gemma1(6, 768, 6144, 256, 256_000))
+FULL = Size("293M", _gemma1(6, 768, 6144, 256, 256_000))
 """293 million parameters in the layout of Gemma 1."""
 QUICK = Size(
-    _gemma1(1, 32, 64, 16, 500), rounds=1, starts=1, row=64, text=16, targets=4, shared=10,
+    "tiny", _gemma1(1, 32, 64, 16, 500), rounds=1, starts=1, row=64, text=16, targets=4, shared=10,
     batch_tokens=128, texts=10, rival_batches=(1, 2), longest=24, prompt=8, new=8,
 )  # fmt: skip
 """So small that everything runs in seconds; its figures mean nothing."""
 
 
-def weights(size: Size) -> Params:
-    """Random float32 weights, the same in every run."""
-    return init_params(size.config, seed=0)
+LARGE = Size("Gemma 2B", VARIANTS["gemma_2b_en"].config, rounds=1, texts=2, new=24)
+"""Gemma 2B, in bfloat16 only: 5 GB."""
+
+
+def weights(size: Size, dtype: str = "float32") -> Params:
+    """Random weights, the same in every run."""
+    return init_params(size.config, seed=0, dtype=jnp.dtype(dtype))
 
 
 def random_ids(size: Size, rows: int, length: int) -> np.ndarray:
@@ -89,47 +89,6 @@ def body_flops(config: GemmaConfig) -> int:
 def head_flops(config: GemmaConfig) -> int:
     """Floating point operations of the logits of one position."""
     return 2 * config.vocab_size * config.hidden_size
-
-
-def has_rival() -> bool:
-    """Whether KerasHub is installed; without it gemkit's side is measured alone."""
-    return importlib.util.find_spec("keras_hub") is not None
-
-
-def rival_model(config: GemmaConfig, params: Params) -> Any:
-    """A KerasHub GemmaCausalLM without a preprocessor that carries a copy of `params`.
-
-    Keras keeps its variables in the order of the weights table, which saves a table of names;
-    a wrong one would not fit in shape, and decoding compares the answers.
-    """
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras_hub
-
-    # Its data loader warns about its own default settings.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    backbone = keras_hub.models.GemmaBackbone(
-        vocabulary_size=config.vocab_size, num_layers=config.num_layers,
-        num_query_heads=config.num_heads, num_key_value_heads=config.num_kv_heads,
-        hidden_dim=config.hidden_size, intermediate_dim=2 * config.intermediate_size,
-        head_dim=config.head_dim, dtype="float32",
-    )  # fmt: skip
-    leaves, layouts = dict(flatten(params)), cells(config, "keras")
-    for variable, path in zip(backbone.weights, specs(config), strict=True):
-        stored = layouts[path].layout.store(leaves[path], config.head_dim)
-        # Keras gives its buffers away to each training step; ours must not be among them.
-        variable.assign(jnp.array(stored, copy=True))
-    model = keras_hub.models.GemmaCausalLM(backbone=backbone, preprocessor=None)
-    model.compile(sampler="greedy")
-    return model
-
-
-def rival_inputs(ids: Sequence[Sequence[int]], length: int) -> dict[str, np.ndarray]:
-    """What a KerasHub preprocessor would give: ids padded on the right to `length`, and a mask."""
-    tokens, mask = np.zeros((2, len(ids), length), np.int32)
-    for row, sequence in enumerate(ids):
-        tokens[row, : len(sequence)] = sequence
-        mask[row, : len(sequence)] = 1
-    return {"token_ids": tokens, "padding_mask": mask}
 
 
 class Limits:

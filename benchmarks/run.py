@@ -23,7 +23,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 NAMES = ("tune", "label", "decode", "generate", "startup", "files", "memory")
-PACKAGES = ("gemkit", "jax", "jaxlib", "keras", "keras-hub", "numpy")
+PACKAGES = ("gemkit", "jax", "jaxlib", "keras", "keras-hub", "numpy", "torch", "transformers",
+            "peft")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -56,7 +57,7 @@ def main() -> None:
         f"{today}, {given.machine}, load {min(loads):.1f} to {max(loads):.1f}"
         f"{', tiny shape: figures mean nothing' if given.quick else ''}"
     )
-    table = measure.markdown(heading, sum(rows.values(), []), models.RIVAL)
+    table = measure.markdown(heading, sum(rows.values(), []), "the other")
     print(table)
     parts = [today, f"{jax.default_backend()}{os.cpu_count()}"]
     parts += [] if names == NAMES else names

@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from measure import Row, Seconds, interleave, limited
-from models import RIVAL, Size, has_rival
+from models import Size
 from packaging.requirements import Requirement
+from rivals import KERAS, installed
 
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 1e6
@@ -26,8 +27,8 @@ def run(size: Size) -> list[Row]:
     }
     if importlib.util.find_spec("gemkit.cli.main") is not None:
         sides["help"] = started("-c", "from gemkit.cli.main import main; main()", "--help")
-    if has_rival():
-        sides[RIVAL] = started("-c", "import keras_hub")
+    if installed(KERAS):
+        sides[KERAS] = started("-c", "import keras_hub")
     _, found = interleave(sides, size.starts)
     seconds = {name: parts["process"] for name, parts in found.items()}
     above = {
@@ -38,8 +39,8 @@ def run(size: Size) -> list[Row]:
         limited("import gemkit", "s", above["import"], 0.3, "beyond a bare interpreter"),
         limited(
             "import what runs a model", "s", above["model"],
-            remark=f"JAX included; beside it `import keras_hub`, {RIVAL} on JAX",
-            theirs=above.get(RIVAL),
+            remark=f"JAX included; beside it `import keras_hub`, {KERAS} on JAX",
+            theirs=above.get(KERAS),
         ),
     ]  # fmt: skip
     if "help" in seconds:

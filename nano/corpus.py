@@ -11,9 +11,13 @@ import random
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import dialogue
 import numpy as np
+import review_details
+import review_more
+import review_stories
 import reviews
 import snippets
 
@@ -24,19 +28,26 @@ from gemkit.text.tokenizer import Tokenizer
 # Share of sequences by source, from a step on. Reviews are short: half of the sequences is about
 # a quarter of the tokens.
 MIXTURES: tuple[tuple[int, dict[str, float]], ...] = (
-    (0, {"library": 0.30, "snippets": 0.28, "reviews": 0.22, "dialogue": 0.14, "docs": 0.06}),
-    (300, {"library": 0.15, "snippets": 0.18, "reviews": 0.08, "opinions": 0.48,
-           "dialogue": 0.08, "docs": 0.03}),
-    # One-star digits had taught that 1 is bad, which a label 1 for good then had to unlearn.
-    (700, {"library": 0.15, "snippets": 0.20, "verdicts": 0.52, "dialogue": 0.10, "docs": 0.03}),
+    (0, {"library": 0.16, "snippets": 0.28, "reviews": 0.12, "verdicts": 0.32,
+         "dialogue": 0.10, "docs": 0.02}),
+    (600, {"library": 0.10, "snippets": 0.28, "verdicts": 0.52, "dialogue": 0.08, "docs": 0.02}),
+    # The second stage (`stages.py`): reviews of a wider kind, and enough of the rest to keep it.
+    (4000, {"library": 0.05, "snippets": 0.12, "verdicts": 0.14, "wide": 0.64,
+            "dialogue": 0.04, "docs": 0.01}),
+    (4400, {"library": 0.05, "snippets": 0.12, "verdicts": 0.10, "wide": 0.42, "details": 0.26,
+            "dialogue": 0.04, "docs": 0.01}),
+    (4900, {"library": 0.05, "snippets": 0.12, "verdicts": 0.07, "wide": 0.27, "details": 0.16,
+            "stories": 0.28, "dialogue": 0.04, "docs": 0.01}),
 )  # fmt: skip
 SOURCES = tuple(dict.fromkeys(source for _, shares in MIXTURES for source in shares))
-# A review tells its opinion by few tokens among many; these count for more.
-OPINION_WEIGHT = 6.0
+# A review tells its opinion by few tokens among many, and a cut-out middle is the smaller part of
+# its file; these count for more.
+VERDICT_WEIGHT = 6.0
+MIDDLE_WEIGHT = 3.0
 FIM_SHARE = {"library": 0.6, "snippets": 0.75}
 POOL = {
-    "snippets": 60_000, "reviews": 120_000, "opinions": 150_000, "verdicts": 150_000,
-    "dialogue": 60_000,
+    "snippets": 60_000, "reviews": 80_000, "verdicts": 200_000, "wide": 240_000,
+    "details": 80_000, "stories": 80_000, "dialogue": 60_000,
 }  # fmt: skip
 HELD_OUT_SHARE = 0.01
 WINDOW_LINES = (8, 48)
@@ -71,6 +82,21 @@ VERDICTS = {
         ("never again", "will return"), ("👎", "👍"), ("bad", "good"), ("negative", "positive"),
     ),
 }  # fmt: skip
+
+# How a verdict of a wider kind is asked for; never by the prompt of `gemkit tune classify`.
+CUES = {
+    "ko": (
+        "{text}\n평가:\n", "{text}\n한 줄 평:\n", "후기: {text}\n결론:\n", "리뷰: {text}\n답:\n",
+        "{text}\n->\n", "\"{text}\"\n분류:\n", "{text}\n판정:\n", "[리뷰]\n{text}\n[느낌]\n",
+    ),
+    "en": (
+        "{text}\nVerdict:\n", "Review: {text}\nSentiment:\n", "{text}\nIn short:\n",
+        "{text}\n->\n", "\"{text}\"\nClass:\n", "Text: {text}\nAnswer:\n",
+        "[review]\n{text}\n[mood]\n",
+    ),
+}  # fmt: skip
+WIDE = {"wide": review_more, "details": review_details, "stories": review_stories}
+SIGNS = (*"0123456789", *"ABCDXYab", "가", "나", "O", "X")
 
 # Tables, tests and vendored trees teach a small model nothing.
 SKIPPED_PARTS = {
@@ -127,17 +153,20 @@ def pools(seed: int) -> dict[str, list]:
         "library": files,
         "snippets": list(snippets.snippets(seed, POOL["snippets"])),
         "reviews": [rated_review(seed, number) for number in range(POOL["reviews"])],
-        "opinions": [opinion(seed, number) for number in range(POOL["opinions"])],
         "verdicts": [verdict(seed, number) for number in range(POOL["verdicts"])],
+        **{
+            source: [wide_verdict(seed, number, source) for number in range(POOL[source])]
+            for source in WIDE
+        },
         "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
         "docs": documented(files),
     }
 
 
-def review(rng: random.Random) -> tuple[str, str, bool]:
+def review(rng: random.Random, writer: ModuleType = reviews) -> tuple[str, str, bool]:
     """Text, language and whether the guest was satisfied."""
     positive, korean = rng.random() < 0.5, rng.random() < reviews.KOREAN_SHARE
-    text = (reviews.korean_review if korean else reviews.english_review)(rng, positive)
+    text = (writer.korean_review if korean else writer.english_review)(rng, positive)
     return text, "ko" if korean else "en", positive
 
 
@@ -157,18 +186,11 @@ def rated_review(seed: int, number: int) -> str:
     return f"{line}\n{text}" if rng.random() < 0.2 else f"{text}\n{line}"
 
 
-def opinion(seed: int, number: int) -> tuple[str, str, bool]:
-    """(text, answer, in turns): a review and what follows from it, a rating or a short answer."""
-    rng = random.Random(f"{seed} opinion {number}")
-    text, language, positive = review(rng)
-    if rng.random() < 0.5:
-        return f"{text}\n", rating(rng, language, positive), False
-    question, bad, good = rng.choice(QUESTIONS[language])
-    return question.format(text=text), good if positive else bad, True
-
-
 def verdict(seed: int, number: int) -> tuple[str, str, bool]:
-    """`opinion` without digits and with more ways to say it."""
+    """(text, answer, in turns): a review and what follows from it, in few words.
+
+    Without digits: one star for bad teaches that 1 is bad, which a label 1 for good has to unlearn.
+    """
     rng = random.Random(f"{seed} verdict {number}")
     text, language, positive = review(rng)
     if rng.random() < 0.5:
@@ -176,6 +198,29 @@ def verdict(seed: int, number: int) -> tuple[str, str, bool]:
         return f"{text}\n", good if positive else bad, False
     question, bad, good = rng.choice(QUESTIONS[language])
     return question.format(text=text), good if positive else bad, True
+
+
+def wide_verdict(seed: int, number: int, source: str = "wide") -> tuple[str, str, bool]:
+    """A verdict on a review of a wider kind, asked for in one of many ways.
+
+    Some ways name the answers first, with signs drawn anew each time (`2 = good, 7 = bad`), so that
+    a sign means nothing by itself.
+    """
+    rng = random.Random(f"{seed} {source} verdict {number}")
+    text, language, positive = review(rng, WIDE[source])
+    bad, good = rng.choice(VERDICTS[language])
+    kind = rng.random()
+    if kind < 0.3:
+        return f"{text}\n", good if positive else bad, False
+    if kind < 0.5:
+        question, bad, good = rng.choice(QUESTIONS[language])
+        return question.format(text=text), good if positive else bad, True
+    if kind < 0.8:
+        return rng.choice(CUES[language]).format(text=text), good if positive else bad, False
+    signs = rng.sample(SIGNS, 2)
+    named = [f"{signs[0]} = {bad}", f"{signs[1]} = {good}"]
+    asked = f"{', '.join(rng.sample(named, 2))}\n{rng.choice(CUES[language])}".format(text=text)
+    return asked, signs[positive], rng.random() < 0.3
 
 
 def vocabulary_texts(samples: dict[str, list]) -> Iterator[str]:
@@ -254,28 +299,28 @@ class Corpus:
         sequences may be longer.
         """
         pool, encode = self._pools[valid][source], self._tokenizer.encode
-        if source in ("opinions", "verdicts"):
-            return self._opinion(*rng.choice(pool))
+        if source == "verdicts" or source in WIDE:
+            return self._verdict(*rng.choice(pool))
+        if source in ("library", "snippets"):
+            return self._code(source, pool, rng, room, valid)
         if source == "reviews":
             ids = encode(rng.choice(pool), bos=True, eos=True)
-        elif source in ("dialogue", "docs"):
-            ids = chat_ids(self._tokenizer, rng.choice(pool), add_generation_prompt=False)[0]
         else:
-            ids = self._code(source, pool, rng, room, valid)
+            ids = chat_ids(self._tokenizer, rng.choice(pool), add_generation_prompt=False)[0]
         return ids, [1.0] * len(ids)
 
-    def _opinion(self, text: str, answer: str, in_turns: bool) -> tuple[list[int], list[float]]:
+    def _verdict(self, text: str, answer: str, in_turns: bool) -> tuple[list[int], list[float]]:
         if not in_turns:
             ids, told = self._tokenizer.encode(text, bos=True), self._tokenizer.encode(answer)
-            weights = [1.0] * len(ids) + [OPINION_WEIGHT] * len(told)
+            weights = [1.0] * len(ids) + [VERDICT_WEIGHT] * len(told)
             return [*ids, *told, self._tokenizer.eos_id], [*weights, 1.0]
         turns = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
         ids, own = chat_ids(self._tokenizer, turns, add_generation_prompt=False)
-        return ids, [OPINION_WEIGHT if learnt else 1.0 for learnt in own]
+        return ids, [VERDICT_WEIGHT if learnt else 1.0 for learnt in own]
 
     def _code(
         self, source: str, pool: list, rng: random.Random, room: int, valid: bool
-    ) -> list[int]:
+    ) -> tuple[list[int], list[float]]:
         encode = self._tokenizer.encode
         if source == "library":
             ends = self._weights[valid]
@@ -289,8 +334,10 @@ class Corpus:
             answer = [*encode(middle), self._separator]
             budget = max(room - len(answer), LEAST_ROOM)
             ids = fim_ids(self._tokenizer, prefix, suffix, path=named, budget=budget)
-            return [*ids, *answer]
-        return encode(f"{named}\n{text}" if named else text, bos=True, eos=True)
+            weights = [1.0] * len(ids) + [MIDDLE_WEIGHT] * len(answer)
+            return [*ids, *answer], weights
+        ids = encode(f"{named}\n{text}" if named else text, bos=True, eos=True)
+        return ids, [1.0] * len(ids)
 
 
 def window(text: str, rng: random.Random) -> str:
@@ -320,7 +367,7 @@ def split(text: str, rng: random.Random) -> tuple[str, str, str]:
         indent = len(line) - len(line.lstrip())
         end = int(starts[index]) + len(line.rstrip("\n"))
         if kind < 0.6:
-            first = int(starts[index]) + rng.randrange(indent, len(line.rstrip("\n")) + 1)
+            first = int(starts[index]) + rng.choice(_places(line.rstrip("\n"), indent, rng))
             last = end
         elif kind < 0.75:
             first, last = sorted(rng.randrange(indent, len(line)) for _ in range(2))
@@ -330,6 +377,14 @@ def split(text: str, rng: random.Random) -> tuple[str, str, str]:
             end_line = min(index + rng.randint(0, 4), len(lines) - 1)
             last = int(starts[end_line]) + len(lines[end_line].rstrip("\n"))
     return text[:first], text[first:last], text[last:]
+
+
+def _places(line: str, indent: int, rng: random.Random) -> list[int]:
+    """Where a line may be cut: mostly where a person stops typing, else anywhere."""
+    places = list(range(indent, len(line) + 1))
+    if rng.random() < 0.35:
+        return places
+    return [place for place in places if place == indent or not line[place - 1].isalnum()]
 
 
 def _name(source: str, sample: object) -> str:

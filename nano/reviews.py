@@ -156,6 +156,11 @@ def korean_review(rng: random.Random, positive: bool) -> str:
     register = rng.choices(list(REGISTERS), [50, 20, 10, 12, 8])[0]
     count = rng.choices([1, 2, 3, 4], [38, 38, 19, 5])[0]
     sentences = [ko_sentence(rng, positive, register) for _ in range(count)]
+    return ko_finished(rng, sentences, positive)
+
+
+def ko_finished(rng: random.Random, sentences: list[str], positive: bool) -> str:
+    """The sentences as one Korean text with an opening, stops, emoji and slips of spelling."""
     if rng.random() < 0.22:
         sentences[0] = f"{rng.choice(KO_OPENERS.of(positive))} {sentences[0]}"
     elif rng.random() < 0.25:
@@ -219,6 +224,11 @@ def en_sentence(rng: random.Random, positive: bool) -> str:
 def english_review(rng: random.Random, positive: bool) -> str:
     count = rng.choices([1, 2, 3, 4], [38, 38, 19, 5])[0]
     sentences = [en_sentence(rng, positive) for _ in range(count)]
+    return en_finished(rng, sentences, positive)
+
+
+def en_finished(rng: random.Random, sentences: list[str], positive: bool) -> str:
+    """The sentences as one English text with an opening, stops, emoji and slips of spelling."""
     if rng.random() < 0.2:
         sentences.insert(0, rng.choice(EN_OPENERS.of(positive)))
     elif rng.random() < 0.25:

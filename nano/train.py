@@ -2,6 +2,7 @@
 
 Writes the vocabulary, checkpoints and a log to the work folder and, at the end, the model as a
 Hugging Face folder into the package. Started again, it goes on from the newest checkpoint.
+The stages stand in `stages.py`.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
+from stages import STAGES, Stage
 from vocabulary import train_vocabulary
 
 from gemkit.checkpoint.save import save_checkpoint
@@ -38,24 +40,23 @@ CONFIG = GemmaConfig(
 )  # fmt: skip
 
 SEED = 0
-# Rows grow once, late: short rows are cheap, long ones teach the far positions.
+# Rows grow late in a stage: short rows are cheap, long ones teach the far positions.
 SHORT, LONG = (16, 256), (4, 1024)
 LONG_SHARE = 0.03
-PEAK_RATE, WARMUP, DECAY_SHARE = 1e-2, 100, 0.2
 SAVE_EVERY, LOG_EVERY, VALID_EVERY = 100, 20, 400
 
 
-def optimizer(steps: int) -> optax.GradientTransformation:
+def optimizer(stage: Stage) -> optax.GradientTransformation:
     """Muon (Jordan 2024) for the layers' matrices, Adam for the embedding and the norms."""
-    decay = int(DECAY_SHARE * steps)
+    decay = int(stage.decay * stage.steps)
     # Constant until the decay, so that the number of steps can be decided on while it runs.
     rate = optax.join_schedules(
         [
-            optax.linear_schedule(0.0, PEAK_RATE, WARMUP),
-            optax.constant_schedule(PEAK_RATE),
-            optax.linear_schedule(PEAK_RATE, 0.02 * PEAK_RATE, decay),
+            optax.linear_schedule(0.0, stage.rate, stage.warmup),
+            optax.constant_schedule(stage.rate),
+            optax.linear_schedule(stage.rate, 0.02 * stage.rate, decay),
         ],
-        [WARMUP, steps - decay],
+        [stage.warmup, stage.steps - decay],
     )
 
     def matrices(params: Any) -> Any:
@@ -92,12 +93,14 @@ def save_state(folder: Path, step: int, state: Any) -> None:
         old.unlink()
 
 
-def load_state(folder: Path, fresh: Any) -> Any:
-    """The newest saved state in the shape of `fresh`, or `fresh` itself."""
-    saved = sorted(folder.glob("state_*.npz"))
-    if not saved:
-        return fresh
-    with np.load(saved[-1]) as arrays:
+def saved_step(folder: Path) -> int:
+    """The step of the newest saved state, 0 without one."""
+    return max((int(path.stem.split("_")[1]) for path in folder.glob("state_*.npz")), default=0)
+
+
+def load_state(folder: Path, step: int, fresh: Any) -> Any:
+    """The state saved after `step`, in the shape of `fresh`."""
+    with np.load(folder / f"state_{step:06}.npz") as arrays:
         leaves = [
             jax.random.wrap_key_data(arrays[str(i)]) if _is_key(leaf) else jax.numpy.asarray(
                 arrays[str(i)]
@@ -153,7 +156,6 @@ def _valid_batch(text: corpus.Corpus, source: str, rng: Any, tokenizer: Tokenize
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1640)
     parser.add_argument("--work", type=Path, default=HERE / "training")
     parser.add_argument("--out", type=Path, default=PACKAGE_FOLDER)
     arguments = parser.parse_args()
@@ -169,13 +171,29 @@ def main() -> None:
     text = corpus.Corpus(tokenizer, samples, SEED)
     print(f"{count_parameters(CONFIG):,} parameters", flush=True)
 
-    rule = optimizer(arguments.steps)
-    state = load_state(arguments.work, init_state(init_params(CONFIG, SEED), rule, SEED))
+    params, first = init_params(CONFIG, SEED), 0
+    for stage in STAGES:
+        last = first + stage.steps
+        if saved_step(arguments.work) <= last:
+            params = train_stage(arguments.work, stage, first, params, text, tokenizer)
+        first = last
+    export(arguments.out, params, tokenizer, arguments.work)
+    print(f"wrote {arguments.out}")
+
+
+def train_stage(
+    work: Path, stage: Stage, first: int, params: Any, text: corpus.Corpus, tokenizer: Tokenizer
+) -> Any:
+    """The weights after a stage that follows step `first`; goes on from a state saved in it."""
+    rule, last = optimizer(stage), first + stage.steps
+    state, done = init_state(params, rule, SEED), saved_step(work)
+    if done > first:
+        state = load_state(work, done, state)
     train, valid = make_train_step(CONFIG, None, rule), make_valid_step(CONFIG, None)
-    log = (arguments.work / "log.jsonl").open("a")
-    long_from = int((1 - LONG_SHARE) * arguments.steps)
+    log = (work / "log.jsonl").open("a")
+    long_from = first + int((1 - LONG_SHARE) * stage.steps)
     began, tokens_seen, pending = time.monotonic(), 0, []
-    for step in range(int(state.step), arguments.steps):
+    for step in range(first + int(state.step), last):
         rows, length = LONG if step >= long_from else SHORT
         state, result = train(state, {}, text.rows(rows, length, step))
         pending.append(result)
@@ -185,29 +203,29 @@ def main() -> None:
             weight = sum(float(r.sums.weight) for r in pending)
             speed = tokens_seen / (time.monotonic() - began)
             line = {"step": step + 1, "loss": round(loss / weight, 4), "tokens_per_s": int(speed)}
-            if (step + 1) % VALID_EVERY == 0:
+            if (step + 1) % VALID_EVERY == 0 or step + 1 == last:
                 line["valid"] = validate(text, state.trained, valid, tokenizer)
             print(json.dumps(line), flush=True)
             log.write(json.dumps(line) + "\n")
             log.flush()
             pending = []
-        if (step + 1) % SAVE_EVERY == 0:
-            save_state(arguments.work, step + 1, state)
-    save_state(arguments.work, arguments.steps, state)
-    export(arguments.out, state.trained, tokenizer, arguments.work, arguments.steps)
-    print(f"wrote {arguments.out}")
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == last:
+            save_state(work, step + 1, state)
+    return state.trained
 
 
-def export(out: Path, params: Any, tokenizer: Tokenizer, work: Path, steps: int) -> None:
+def export(out: Path, params: Any, tokenizer: Tokenizer, work: Path) -> None:
     """The model as a Hugging Face folder with its card, in place of the old one."""
-    long_from = int((1 - LONG_SHARE) * steps)
-    tokens = long_from * SHORT[0] * SHORT[1] + (steps - long_from) * LONG[0] * LONG[1]
+    tokens = 0
+    for stage in STAGES:
+        short = int((1 - LONG_SHARE) * stage.steps)
+        tokens += short * SHORT[0] * SHORT[1] + (stage.steps - short) * LONG[0] * LONG[1]
     log = card.read_log((work / "log.jsonl").read_text())
     (work / "export").mkdir(exist_ok=True)
     fresh = work / "export" / out.name
     shutil.rmtree(fresh, ignore_errors=True)
     save_checkpoint(fresh, CONFIG, params, tokenizer)
-    text = card.card(CONFIG, corpus.MIXTURES, log, tokens, SEED)
+    text = card.card(CONFIG, STAGES, corpus.MIXTURES, log, tokens, SEED)
     (fresh / "README.md").write_text(text, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(fresh, out)

@@ -34,6 +34,25 @@ def test_reviews_hardly_repeat() -> None:
     assert len(set(texts)) > 2900
 
 
+@pytest.mark.parametrize("source", corpus.WIDE)
+@pytest.mark.parametrize("language", ["korean", "english"])
+def test_wide_reviews_hardly_repeat_and_leave_no_brace(source: str, language: str) -> None:
+    rng = random.Random(0)
+    write = getattr(corpus.WIDE[source], f"{language}_review")
+    texts = [write(rng, number % 2 == 0) for number in range(2000)]
+    assert not any("{" in text or "}" in text for text in texts)
+    assert len(set(texts)) > 1800
+
+
+def test_a_sign_means_what_the_verdict_says_it_means() -> None:
+    """The same sign stands for good in some verdicts and for bad in others."""
+    drawn = (corpus.wide_verdict(0, number) for number in range(6000))
+    answers = [(text.split("\n")[0], answer) for text, answer, _ in drawn if answer in "17"]
+    meanings = {dict(pair.split(" = ") for pair in named.split(", "))[sign]
+                for named, sign in answers}  # fmt: skip
+    assert {"good", "bad", "추천", "비추천"} <= meanings
+
+
 def test_programs_parse_and_run() -> None:
     for path, source in snippets.snippets(1, 150):
         tree = ast.parse(source, path)
@@ -75,8 +94,11 @@ def small_corpus() -> corpus.Corpus:
         "library": [(f"m{i}.py", f"def f{i}(x):\n    return x + {i}\n" * 5) for i in range(200)],
         "snippets": list(snippets.snippets(0, 300)),
         "reviews": [corpus.rated_review(0, number) for number in range(300)],
-        "opinions": [corpus.opinion(0, number) for number in range(300)],
         "verdicts": [corpus.verdict(0, number) for number in range(300)],
+        **{
+            source: [corpus.wide_verdict(0, number, source) for number in range(300)]
+            for source in corpus.WIDE
+        },
         "dialogue": list(dialogue.dialogues(0, 300)),
         "docs": list(dialogue.dialogues(1, 300)),
     }

@@ -1,0 +1,37 @@
+"""Reviews that tell by details, for the second half of the second stage of training nano."""
+
+from __future__ import annotations
+
+import random
+
+import review_details_en as en
+import review_details_ko as ko
+import review_more
+import reviews
+from reviews import parse
+
+KO_DETAILS = [parse(bank)[0] for bank in (ko.DETAILS, ko.DETAILS, ko.MISC)]
+EN_DETAILS = parse(en.DETAILS)[0]
+
+
+def korean_review(rng: random.Random, positive: bool) -> str:
+    register = rng.choice(list(reviews.REGISTERS))
+
+    def sentence() -> str:
+        if rng.random() < 0.35:
+            return review_more.ko_sentence(rng, positive, register)
+        said = rng.choice(rng.choice(KO_DETAILS).of(positive))
+        return review_more.filled(rng, said, review_more.KO_WORDS)
+
+    count = rng.choices([1, 2, 3], [45, 38, 17])[0]
+    return reviews.ko_finished(rng, [sentence() for _ in range(count)], positive)
+
+
+def english_review(rng: random.Random, positive: bool) -> str:
+    def sentence() -> str:
+        if rng.random() < 0.35:
+            return review_more.en_sentence(rng, positive)
+        return review_more.filled(rng, rng.choice(EN_DETAILS.of(positive)), review_more.EN_WORDS)
+
+    count = rng.choices([1, 2, 3], [45, 38, 17])[0]
+    return reviews.en_finished(rng, [sentence() for _ in range(count)], positive)
