@@ -56,17 +56,20 @@ Restaurant reviews, dialogues and simple programs are written by generators of t
 licence is the PSF licence. Three of four simple programs and six of ten library excerpts have a
 piece cut out and moved to the end (fill-in-the-middle, prefix - suffix - middle); the piece counts
 three times in the loss. Half of the reviews state the stars they give, and the answers of
-"verdicts", "wide", "details" and "stories" say whether the guest was pleased (such tokens count six
-times): nano has been taught what opinions in restaurant reviews are, so that a few hundred rows
-suffice to tune it. The phrases were written without looking at the bundled validation and test
-files (two validation rows had been seen when those of "stories" were); these files, their labels
-and the prompt they are tuned with were never seen in training.
+"verdicts", "wide", "details", "stories" and "written" say whether the guest was pleased (such
+tokens count six times): nano has been taught what opinions in restaurant reviews are, so that a few
+hundred rows suffice to tune it. The 7,194 reviews of "written" (`nano/written_reviews.tsv`) were
+written one by one for it, the phrases of the others are put together by generators; both without
+looking at the bundled validation and test files (two validation rows had been seen when those of
+"stories" were). Six written reviews that shared more than 0.3 of their trigrams with a row of those
+files were left out. These files, their labels and the prompt they are tuned with were never seen in
+training.
 
 ## Training
 
 `make nano` repeats it: {steps:,} steps, {tokens:,} tokens, Muon and Adam, float32, seed {seed}, two
 CPU cores. One per cent of every source was held out by hash. The second stage begins with the
-weights of the first and a new optimiser state.
+weights of the first and a new optimiser state, and so does the third with those of the second.
 
 | stage | steps | highest rate | warm-up steps | share in which the rate falls |
 |--:|--:|--:|--:|--:|
@@ -91,6 +94,7 @@ DESCRIPTIONS = {
     "wide": "verdicts on reviews of a wider kind, asked for in more ways",
     "details": "the same on reviews that show one thing and leave the opinion to the reader",
     "stories": "the same on reviews that tell short stories",
+    "written": "the same on reviews that were written one by one",
     "dialogue": "short dialogues by a generator of this project",
     "docs": "questions and answers from the standard library's docstrings",
 }

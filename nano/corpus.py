@@ -8,6 +8,7 @@ same for the same Python and the same generators.
 import ast
 import hashlib
 import random
+import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ MIXTURES: tuple[tuple[int, dict[str, float]], ...] = (
             "dialogue": 0.04, "docs": 0.01}),
     (4900, {"library": 0.05, "snippets": 0.12, "verdicts": 0.07, "wide": 0.27, "details": 0.16,
             "stories": 0.28, "dialogue": 0.04, "docs": 0.01}),
+    # The third: what people would write, each review by itself.
+    (5300, {"library": 0.05, "snippets": 0.13, "verdicts": 0.03, "wide": 0.07, "stories": 0.06,
+            "written": 0.60, "dialogue": 0.05, "docs": 0.01}),
 )  # fmt: skip
 SOURCES = tuple(dict.fromkeys(source for _, shares in MIXTURES for source in shares))
 # A review tells its opinion by few tokens among many, and a cut-out middle is the smaller part of
@@ -95,6 +99,7 @@ CUES = {
         "[review]\n{text}\n[mood]\n",
     ),
 }  # fmt: skip
+WRITTEN = Path(__file__).with_name("written_reviews.tsv")
 WIDE = {"wide": review_more, "details": review_details, "stories": review_stories}
 SIGNS = (*"0123456789", *"ABCDXYab", "가", "나", "O", "X")
 
@@ -158,6 +163,7 @@ def pools(seed: int) -> dict[str, list]:
             source: [wide_verdict(seed, number, source) for number in range(POOL[source])]
             for source in WIDE
         },
+        "written": written_reviews(),
         "dialogue": list(dialogue.dialogues(seed, POOL["dialogue"])),
         "docs": documented(files),
     }
@@ -201,13 +207,17 @@ def verdict(seed: int, number: int) -> tuple[str, str, bool]:
 
 
 def wide_verdict(seed: int, number: int, source: str = "wide") -> tuple[str, str, bool]:
-    """A verdict on a review of a wider kind, asked for in one of many ways.
+    """`posed` of a review of a wider kind."""
+    rng = random.Random(f"{seed} {source} verdict {number}")
+    return posed(rng, *review(rng, WIDE[source]))
+
+
+def posed(rng: random.Random, text: str, language: str, positive: bool) -> tuple[str, str, bool]:
+    """A verdict on a review, asked for in one of many ways: (text, answer, in turns).
 
     Some ways name the answers first, with signs drawn anew each time (`2 = good, 7 = bad`), so that
     a sign means nothing by itself.
     """
-    rng = random.Random(f"{seed} {source} verdict {number}")
-    text, language, positive = review(rng, WIDE[source])
     bad, good = rng.choice(VERDICTS[language])
     kind = rng.random()
     if kind < 0.3:
@@ -221,6 +231,15 @@ def wide_verdict(seed: int, number: int, source: str = "wide") -> tuple[str, str
     named = [f"{signs[0]} = {bad}", f"{signs[1]} = {good}"]
     asked = f"{', '.join(rng.sample(named, 2))}\n{rng.choice(CUES[language])}".format(text=text)
     return asked, signs[positive], rng.random() < 0.3
+
+
+def written_reviews() -> list[tuple[str, str, bool]]:
+    """Text, language and opinion of the reviews written one by one for nano."""
+    rows = []
+    for line in WRITTEN.read_text("utf-8").splitlines():
+        label, text = line.split("\t")
+        rows.append((text, "ko" if re.search("[가-힣]", text) else "en", label == "1"))
+    return rows
 
 
 def vocabulary_texts(samples: dict[str, list]) -> Iterator[str]:
@@ -299,6 +318,8 @@ class Corpus:
         sequences may be longer.
         """
         pool, encode = self._pools[valid][source], self._tokenizer.encode
+        if source == "written":
+            return self._verdict(*posed(rng, *rng.choice(pool)))
         if source == "verdicts" or source in WIDE:
             return self._verdict(*rng.choice(pool))
         if source in ("library", "snippets"):

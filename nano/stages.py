@@ -1,4 +1,4 @@
-"""The two stages of training nano: how long, how fast."""
+"""The stages of training nano: how long, how fast."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,10 @@ class Stage:
 
 
 # The first learns everything. Its reviews say too little in too few ways, so that nano labelled
-# four of five; the second reads reviews of a wider kind (`review_more.py`) for the most part.
+# four of five. The second reads reviews of a wider kind (`review_more.py`) for the most part, still
+# made of phrases; the third 7,000 that were written one by one.
 STAGES = (
     Stage(steps=4000, rate=1e-2, warmup=100, decay=0.1),
     Stage(steps=1300, rate=5e-3, warmup=50, decay=0.4),
+    Stage(steps=1000, rate=3e-3, warmup=50, decay=0.6),
 )

@@ -4,6 +4,7 @@ import ast
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import corpus
 import dialogue
@@ -12,9 +13,11 @@ import pytest
 import reviews
 import snippets
 
+import gemkit
 from gemkit.text.fim import SEPARATOR
 from gemkit.text.tokenizer import Tokenizer
 
+SAMPLES = Path(gemkit.__file__).parent / "samples" / "reviews"
 GENERATORS: dict[str, Callable[[int, int], object]] = {
     "reviews": reviews.reviews,
     "dialogues": dialogue.dialogues,
@@ -42,6 +45,27 @@ def test_wide_reviews_hardly_repeat_and_leave_no_brace(source: str, language: st
     texts = [write(rng, number % 2 == 0) for number in range(2000)]
     assert not any("{" in text or "}" in text for text in texts)
     assert len(set(texts)) > 1800
+
+
+def test_written_reviews_are_of_their_own_and_unlike_the_held_out_rows() -> None:
+    """No review repeats another; none shares a third of its trigrams with a row to judge by."""
+    written = corpus.written_reviews()
+    assert len({text for text, _, _ in written}) == len(written) > 7000
+    assert 0.48 < sum(positive for _, _, positive in written) / len(written) < 0.52
+    assert 0.6 < sum(language == "ko" for _, language, _ in written) / len(written) < 0.72
+
+    def trigrams(text: str) -> set[str]:
+        text = "".join(text.lower().split())
+        return {text[place : place + 3] for place in range(len(text) - 2)}
+
+    held = [
+        trigrams(row.split("\t")[1])
+        for name in ("valid", "test")
+        for row in (SAMPLES / f"{name}.tsv").read_text("utf-8").splitlines()[1:]
+    ]
+    for text, _, _ in written:
+        own = trigrams(text)
+        assert all(len(own & other) <= 0.3 * len(own | other) for other in held), text
 
 
 def test_a_sign_means_what_the_verdict_says_it_means() -> None:
@@ -99,6 +123,7 @@ def small_corpus() -> corpus.Corpus:
             source: [corpus.wide_verdict(0, number, source) for number in range(300)]
             for source in corpus.WIDE
         },
+        "written": corpus.written_reviews()[:300],
         "dialogue": list(dialogue.dialogues(0, 300)),
         "docs": list(dialogue.dialogues(1, 300)),
     }
