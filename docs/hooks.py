@@ -5,6 +5,7 @@ MkDocs calls `on_page_markdown`; everything else is a pure function of the packa
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,25 +95,53 @@ def tasks() -> str:
     return table(("TASK", "what is learnt"), rows)
 
 
+def metrics() -> str:
+    from gemkit.evaluate.report import MEANINGS
+    from gemkit.metrics.scores import METRICS
+    from gemkit.tasks import TASKS
+
+    rows = [
+        (
+            f"`{name}`", metric.title, MEANINGS[name],
+            ", ".join(f"`{task}`" for task, kind in TASKS.items() if name in kind.measures)
+            or "`complete` with `--run-tests`",
+        )
+        for name, metric in METRICS.items()
+    ]  # fmt: skip
+    return table(("name", "title", "what it says", "of"), rows)
+
+
 def python() -> str:
     import gemkit
+    from gemkit.tasks import TASKS
 
-    documented = [(f"gemkit.{name}", getattr(gemkit, name)) for name in ("load", "init", "tune")]
-    documented += [
+    named = [(f"gemkit.{name}", getattr(gemkit, name)) for name in gemkit.__all__]
+    functions = [(name, member) for name, member in named if inspect.isfunction(member)]
+    methods = [
         (f"LanguageModel.{name}", member)
         for name, member in vars(gemkit.LanguageModel).items()
         if not name.startswith("_") and inspect.isfunction(member)
     ]
-    return "\n\n".join(entry(name, member) for name, member in documented)
+    tasks = [(f"tasks.{kind.__name__}", kind) for kind in TASKS.values()]
+    parts = {
+        "Functions": functions, "The model": methods, "Tasks": tasks,
+        "Settings": [("gemkit.Lora", gemkit.Lora)],
+    }  # fmt: skip
+    return "\n\n".join(
+        "\n\n".join([f"## {title}", *(entry(name, member) for name, member in members)])
+        for title, members in parts.items()
+    )
 
 
-def entry(name: str, function: Any) -> str:
-    """A function's heading, call and docstring."""
-    parameters = inspect.signature(function).parameters.values()
+def entry(name: str, documented: Any) -> str:
+    """The heading, call and docstring of a function or a class."""
+    parameters = inspect.signature(documented).parameters.values()
     call = ", ".join(_parameter(p) for p in parameters if p.name != "self")
-    doc = inspect.getdoc(function) or ""
+    doc = inspect.getdoc(documented) or ""
     short = name.rsplit(".", 1)[1]
-    return f"### {name}\n\n```python\n{short}({call})\n```\n\n```text\n{doc}\n```"
+    lines = textwrap.wrap(f"{short}({call})", 88, subsequent_indent="    ")
+    shown = "\n".join(lines)
+    return f"### {name}\n\n```python\n{shown}\n```\n\n```text\n{doc}\n```"
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
@@ -133,10 +162,15 @@ def benchmarks() -> str:
         date, name = path.stem[:10], path.stem[11:]
         newest[name] = path
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", date), path
-    return "\n\n".join(newest[name].read_text(encoding="utf-8").strip() for name in sorted(newest))
+    parts = []
+    for name in sorted(newest):
+        # Each begins with a heading of the day and the machine.
+        kind, text = name.rsplit("-", 1)[-1].capitalize(), newest[name].read_text(encoding="utf-8")
+        parts.append(re.sub(r"^#+ ", f"### {kind}, ", text.strip()))
+    return "\n\n".join(parts)
 
 
 FROM_CODE: dict[str, Callable[[], str]] = {
     "models": models, "shapes": shapes, "formats": formats, "commands": commands, "tasks": tasks,
-    "python": python, "benchmarks": benchmarks,
+    "metrics": metrics, "python": python, "benchmarks": benchmarks,
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,16 +138,18 @@ class LanguageModel:
 
     def answer_ids(
         self, prompts: Sequence[Sequence[int]], ends: Sequence[int] = (),
-        progress: Progress | None = None, **options: Any,
+        progress: Progress | None = None, overs: Sequence[Callable[[str], bool]] = (),
+        **options: Any,
     ) -> list[list[Reply]]:  # fmt: skip
         """`answers` to prompts given as ids.
 
         Args:
           ends: tokens that end an answer beside the ends of text and of a turn.
           progress: called with (answers done, answers in all).
+          overs: for each prompt, whether an answer needs no more text; or none.
         """
         asked = make_options(options)
-        return self._answerer.replies(prompts, asked, ends, progress=progress)
+        return self._answerer.replies(prompts, asked, ends, overs, progress)
 
     def stream(
         self, prompt: str, *, echo: bool = False, parse_special: bool = False, **options: Any
@@ -239,7 +241,7 @@ class LanguageModel:
         asked = dataclasses.replace(asked, max_new_tokens=wanted)
         ids = fim_ids(self.tokenizer, prefix, suffix, context, path, order, length - wanted)
         ends = fim_stop_ids(self.tokenizer)
-        found = self._answerer.replies([ids], asked, ends, gap.is_over)[0]
+        found = self._answerer.replies([ids], asked, ends, [gap.is_over])[0]
         middles = [gap.cut(reply.text) for reply in found]
         return middles if "n" in options else middles[0]
 

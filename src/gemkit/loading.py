@@ -8,7 +8,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from gemkit.adapt.quantize import check_method
-from gemkit.adapt.quantize import quantize as in_few_bits
 from gemkit.answering.answerer import check_cache
 from gemkit.checkpoint.adapters import read_adapter
 from gemkit.checkpoint.files import FLOAT_DTYPES
@@ -33,7 +32,7 @@ def load(
       model: what to load; nothing is downloaded.
       dtype: of the weights; None keeps the stored one.
       quantize: "int8" or "int4" keeps the matrices in that many bits, see `adapt.quantize`; None
-        as stored, or for a run as it was tuned.
+        as stored, or for a run as it was tuned. One matrix at a time is whole while it loads.
       adapter: to apply: a PEFT folder, a Keras `.lora.h5`, a Flax folder or a GGUF file.
       cache_dtype: of keys and values while answering; None for that of the weights. "int8" is a
         quarter of float32, its answers may differ.
@@ -59,9 +58,7 @@ def _load(
         if adapter is not None:
             raise UsageError(f"{path} is a run with an adapter of its own", "one adapter")
         return _load_run(path, dtype, quantize)
-    loaded = load_checkpoint(path, dtype)
-    if quantize is not None:
-        in_few_bits(loaded.params, loaded.config, quantize)
+    loaded = load_checkpoint(path, dtype, quantize)
     found = LanguageModel(str(model), loaded.config, loaded.params, loaded.tokenizer)
     return found if adapter is None else _adapted(found, Path(adapter), str(model))
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import small
 
+from gemkit.adapt.quantize import quantized_bytes
 from gemkit.cli import commands, commands_tune
-from gemkit.model.variants import VARIANTS
+from gemkit.model.variants import GEMMA_2B, VARIANTS
+from gemkit.summary import human_bytes
 
 
 def test_models_lists_every_variant(call: Any) -> None:
@@ -79,6 +81,24 @@ def test_info_says_whether_it_fits(call: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("gemkit.progress.free_memory", lambda: None)
     done = call("info", "gemma_2b_en")
     assert "too large" not in done.out and "Free memory" not in done.out
+
+
+def test_info_of_quantised_weights(
+    call: Any, fails: Any, small_model: Path, small_run: Any
+) -> None:
+    """An adapter is trained on them, since they cannot be."""
+    found = json.loads(call("info", "gemma_2b_en", "--quantize", "int4", "--json").out)
+    plain = json.loads(call("info", "gemma_2b_en", "--lora-rank", 4, "--json").out)
+    size = quantized_bytes(GEMMA_2B, "int4", 2)
+    assert (found["quantize"], found["weight_bytes"], found["lora"]["rank"]) == ("int4", size, 4)
+    for kind in ("run", "tune"):
+        parts = found["memory"][kind]["parts"]
+        assert parts["weights"] == size + found["adapter_bytes"]
+        assert parts["weights"] < plain["memory"][kind]["parts"]["weights"]
+    shown = call("info", small_model, "--quantize", "int8").out
+    assert f"({human_bytes(quantized_bytes(small.CONFIG, 'int8', 4))})" in shown
+    fails(call("info", "gemma_2b_en", "--quantize", "int2"), "quantize is 'int2'; expected one", 2)
+    fails(call("info", small_run.path, "--quantize", "int8"), "was tuned over whole weights", 2)
 
 
 def test_info_of_a_folder_and_of_a_run(call: Any, small_model: Path, small_run: Any) -> None:

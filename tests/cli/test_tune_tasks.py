@@ -56,6 +56,25 @@ def test_evaluate_says_all_measures(call: Any, run: Path) -> None:
     assert shown[0].split() == ["loss", f"{found['loss']:.3f}"]
 
 
+def test_completed_files_are_run_if_asked(
+    call: Any, fails: Any, small_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.py").write_text("x = len('abc')\nassert x == 3\n")
+    (tmp_path / "tree" / "b.js").write_text("x = f(1);\n")
+    flags = ["--task", "complete", "--gaps", 1, "--spans", "expression", "--max-new-tokens", 4]
+    asked = ["evaluate", small_model, tmp_path / "tree", *flags]
+    assert "pass@1" not in call(*asked, "--json").out
+    done = call(*asked, "--json", "--run-tests")
+    found = json.loads(done.out)
+    assert list(found)[-2:] == ["pass@1", "ran"] and found["ran"]["counted"] == 1
+    said = "pass@1 counts 1 of 2 rows; others fail with the true answer too, the first: it is no "
+    assert done.err == said + "Python\n"
+    assert call(*asked, "--run-tests").out.splitlines()[-1].startswith("pass@1  ")
+    wrong = ["evaluate", small_model, tmp_path / "a.tsv", "--task", "classify", "--run-tests"]
+    fails(call(*wrong), "--run-tests is nothing to the task classify; expected the task com", 2)
+
+
 def test_flags_of_another_task_are_refused(call: Any, fails: Any, run: Path) -> None:
     said = "--gaps is nothing to the task translate; expected of --source, --target, --language"
     fails(call("evaluate", run, run.parent / "rows.tsv", "--gaps", "2"), said, 2)

@@ -1,6 +1,7 @@
 """The KerasNLP shim beside KerasHub: the same preset and data, the same text and figures."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,32 @@ def test_summary(presets: dict[str, str], name: str, monkeypatch: pytest.MonkeyP
             )
         assert lines[0] == lines[1]
         assert ours.backbone.count_params() == theirs.backbone.count_params()
+
+
+@pytest.mark.parametrize("name", ["gemma", "gemma2"])
+def test_summary_of_the_backbone(
+    presets: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "108")
+    # Within a CausalLM Keras shows the table's second use, the logits, in its place.
+    ours, theirs = (
+        library.models.GemmaBackbone.from_preset(presets[name])
+        for library in (keras_nlp, keras_hub)
+    )
+    theirs.name = ours.name
+    for rank in (None, 3):
+        if rank is not None:
+            ours.enable_lora(rank=rank)
+            theirs.enable_lora(rank=rank)
+        tables: tuple[list[str], list[str]] = ([], [])
+        for backbone, kept in zip((ours, theirs), tables, strict=True):
+            backbone.summary(
+                print_fn=lambda text, kept=kept, **_: kept.append(text.rstrip()), line_length=108
+            )
+        # Keras numbers the layers of a process that have no name.
+        said = re.sub(r"multiply_\d+( ?)", lambda found: "multiply" + found[1], tables[1][0])
+        words = [re.sub(r"[^\w,.:()\[\]]+", " ", text) for text in (tables[0][0], said)]
+        assert words[0] == words[1]
 
 
 def test_summary_of_the_preprocessor(

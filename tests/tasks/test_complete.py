@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import small
 
+import gemkit
 from gemkit.errors import DataError, TokenizerError, UsageError
-from gemkit.tasks import Complete
+from gemkit.tasks import Answer, Complete
 from gemkit.text.fim import fim_ids
 from gemkit.text.tokenizer import Tokenizer
 from gemkit.train.packing import Example
@@ -152,3 +153,77 @@ def test_a_vocabulary_without_the_markers(tree: Path, words: Tokenizer) -> None:
     table = Complete().read(tree)
     with pytest.raises(TokenizerError, match="file_separator"):
         Complete().fitted(table).examples(words, table, CONTEXT)
+
+
+PLACES = [
+    {"prefix": "def f():\n    ", "suffix": "\n", "middle": "return 1\n\n\ndef g():\n    pass"},
+    {"prefix": "x = [1, ", "suffix": "]\nprint(x)\n", "middle": "2,\n     3"},
+    {"prefix": "x = ", "suffix": "\n", "middle": "1\n"},
+]
+
+
+@pytest.fixture
+def places(jsonl: Any) -> Path:
+    return jsonl(*PLACES)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("lines", ["auto", "one", "many", "all"])
+def test_answers_are_those_that_complete_gives(
+    places: Path, small_model: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is made to write the true middles, and more."""
+    lm = gemkit.load(small_model)
+    task = Complete(lines=lines, max_new_tokens=12)
+    written: list[str] = []
+    answer_ids = lm.answer_ids
+
+    def as_told(prompts: Any, *arguments: Any, **options: Any) -> Any:
+        _, _, overs = arguments
+        found = []
+        for number, prompt in enumerate(prompts):
+            own = [overs[number]] if overs else []
+            choice = [PLACES[number]["middle"] + "\n\n\nx = 3\n"]
+            more = {**options, "choices": choice, "max_new_tokens": 60}
+            found += answer_ids([prompt], arguments[0], None, own, **more)
+            written.append(found[-1][0].text)
+        return found
+
+    monkeypatch.setattr(lm, "answer_ids", as_told)
+    table = task.read(places)
+    answers = [answer.text for answer in task.predict(lm, table)]
+    if lines == "all":
+        assert answers == [row["middle"] + "\n\n\nx = 3\n" for row in PLACES]
+        return
+    for row, answer, text in zip(PLACES, answers, written, strict=True):
+        choice = [row["middle"] + "\n\n\nx = 3\n"]
+        settings = {"lines": lines, "choices": choice, "max_new_tokens": 60}
+        assert answer == lm.complete(row["prefix"], row["suffix"], **settings)
+        assert len(text) < len(choice[0]) or lines == "many"  # writing stopped in time
+
+
+def test_an_answer_is_judged_by_what_is_wanted_of_the_middle(places: Path) -> None:
+    task = Complete().fitted(Complete().read(places))
+    table = task.read(places)
+    wanted = ["return 1", "2,", "1"]
+    assert [truth for _, truth in task.shown(table)] == wanted
+    assert task.score([Answer(text) for text in wanted], table).metrics["exact_match"] == 1
+    whole = Complete(lines="all").fitted(table)
+    assert [truth for _, truth in whole.shown(table)] == [row["middle"] for row in PLACES]
+    with pytest.raises(UsageError, match="lines is 'two'; expected one of auto, one, many, all"):
+        Complete(lines="two")
+
+
+def test_programs_are_the_files_with_their_tests(jsonl: Any) -> None:
+    file = jsonl(
+        {"prefix": "def f():\n    ", "suffix": "\n", "middle": "return 1\nx = 1", "path": "a.py"},
+        {"prefix": "a", "suffix": "b", "middle": "c", "path": "a.js"},
+        {"prefix": "a = ", "suffix": "\n", "middle": "1", "test": "def check(a): 1", "entry_point":
+         "a"},
+    )  # fmt: skip
+    task = Complete()
+    table = task.read(file)
+    task = task.fitted(table)
+    check = "\ndef check(a): 1\ncheck(a)"
+    assert task.programs(table, None) == ["def f():\n    return 1\n\n", None, f"a = 1\n{check}"]
+    found = task.programs(table, [Answer("pass"), Answer(""), Answer("2")])
+    assert found == ["def f():\n    pass\n\n", None, f"a = 2\n{check}"]

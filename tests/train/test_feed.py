@@ -59,9 +59,11 @@ def test_as_keras_pads() -> None:
     first, second = feed.portions(0, 2)
     assert (feed.per_epoch, first.rows, second.rows) == (2, 2, 1)
     assert (float(first.arrays["divisor"]), float(second.arrays["divisor"])) == (12.0, 6.0)
-    # Keras has no prompt that is not learnt.
+    # Of a text Keras learns all, whatever is marked.
     masked = [Example(e.ids, [False] * (len(e.ids) - 1) + [True]) for e in plain]
     assert same(Feed(masked, 1, padding=Padding(6, 2)).portion(0).arrays, first.arrays)
+    marked = Feed(masked, 1, padding=Padding(9, 2, prompts=False)).portion(0)
+    assert marked.arrays["target_weights"].sum() == 2
 
 
 def test_prefetching_keeps_the_order() -> None:

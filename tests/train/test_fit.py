@@ -104,6 +104,43 @@ def test_patience_that_is_spent_stays_spent(tmp_path: Path) -> None:
     assert same(first.trained, again.trained)
 
 
+def test_without_a_metric_the_last_weights_are_kept() -> None:
+    seen: list[Any] = []
+
+    def measure(tree: Any) -> dict[str, float]:
+        seen.append(jax.tree.map(np.array, tree))
+        return {} if len(seen) == 1 else {"valid_loss": float(len(seen))}
+
+    result = run(dataclasses.replace(SETTINGS, metric=None), measure=measure)
+    steps = len(losses(result))
+    assert same(result.trained, seen[-1]) and result.best_step == steps and result.stopped == ""
+    rows = [row for row in result.history if "loss" not in row]
+    assert "valid_loss" not in rows[0] and rows[-1]["valid_loss"] == len(seen)
+    with pytest.raises(UsageError, match="patience is 2 without a metric"):
+        dataclasses.replace(SETTINGS, metric=None, patience=2)
+
+
+@pytest.mark.parametrize("during", ["a step", "a validation"])
+def test_interrupted_between_steps_and_while_validating(during: str) -> None:
+    """The run ends there; after a step it is validated first."""
+    asked: list[str] = []
+    validated: list[int] = []
+
+    def measure(tree: Any) -> dict[str, float]:
+        validated.append(1)
+        if during == "a validation":
+            asked.append("now")
+        return {"valid_loss": 1.0}
+
+    def tell(row: Any, steps: int) -> None:
+        if during == "a step" and row["step"] == 1:
+            asked.append("now")
+
+    result = run(measure=measure, tell=tell, interrupted=lambda: bool(asked))
+    assert result.stopped == "interrupted" and len(validated) == 1
+    assert len(losses(result)) == (1 if during == "a step" else SETTINGS.valid_every)
+
+
 def test_keras_form_trains_and_becomes_a_usual_adapter() -> None:
     """Heads share B: the update of each head is its own A times that B."""
     lora = Lora(2, targets=("q", "v", "o"), form="keras")

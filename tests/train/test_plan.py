@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import pytest
 
 from gemkit.adapt.lora import Lora, count_adapter, init_adapter
-from gemkit.adapt.quantize import quantized_bytes
+from gemkit.adapt.quantize import bits_of, in_bits, quantized_bytes
+from gemkit.kernels.library import loaded
 from gemkit.model import transformer
 from gemkit.model.cache import init_cache
 from gemkit.model.config import GemmaConfig
 from gemkit.model.variants import GEMMA_2B, VARIANTS
-from gemkit.model.weights import abstract_params, count_parameters
+from gemkit.model.weights import Spec, abstract_params, count_parameters, specs, unflatten
 from gemkit.train.optimizer import OptimizerSettings, make_optimizer
 from gemkit.train.plan import (
     ACCURACY,
@@ -31,6 +32,7 @@ SMALL = GemmaConfig(
     head_dim=32, vocab_size=2048, query_scale=32**-0.5,
 )  # fmt: skip
 DEEP = dataclasses.replace(SMALL, num_layers=4, intermediate_size=1536, num_kv_heads=2)
+WIDE = dataclasses.replace(GEMMA_2B, num_layers=3, vocab_size=32768)
 LORA = Lora(rank=4)
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -47,10 +49,24 @@ def needed(lowered: Any) -> tuple[int, int]:
     return arguments, arguments + results + told.temp_size_in_bytes
 
 
+def weights_of(config: GemmaConfig, dtype: str, quantize: str | None) -> Any:
+    """Shapes and dtypes of a tree."""
+    if quantize is None:
+        return abstract_params(config, dtype)
+
+    def leaf(spec: Spec) -> Any:
+        if (bits := bits_of(spec, quantize)) is None:
+            return jax.ShapeDtypeStruct(spec.shape, dtype)
+        plain = jax.ShapeDtypeStruct(spec.shape, dtype)
+        return jax.eval_shape(lambda matrix: in_bits(matrix, bits), plain)
+
+    return unflatten({path: leaf(spec) for path, spec in specs(config).items()})
+
+
 def tuning_step(given: Tuning) -> Any:
     dtype = {4: "float32", 2: "bfloat16"}[given.itemsize]
     rule = make_optimizer(OptimizerSettings(name=given.optimizer), 10)  # type: ignore[arg-type]
-    trained: Any = abstract_params(given.config, dtype)
+    trained: Any = weights_of(given.config, dtype, given.quantize)
     frozen = {} if given.lora is None else trained
     if given.lora is not None:
         trained = jax.eval_shape(lambda: init_adapter(given.config, given.lora, 0))
@@ -65,24 +81,28 @@ def tuning_step(given: Tuning) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("config", "itemsize", "lora", "remat", "optimizer", "row"),
+    ("config", "itemsize", "lora", "remat", "optimizer", "row", "quantize"),
     [
-        (SMALL, 4, LORA, "off", "adamw", 512),
-        (SMALL, 4, LORA, "layer", "adamw", 256),
-        (DEEP, 4, LORA, "full", "adamw", 512),
-        (DEEP, 2, LORA, "off", "adamw", 256),
-        (DEEP, 2, LORA, "layer", "adamw", 512),
-        (SMALL, 2, LORA, "full", "adamw", 512),
-        (SMALL, 4, None, "off", "adamw", 512),
-        (DEEP, 4, None, "full", "sgd", 256),
+        (SMALL, 4, LORA, "off", "adamw", 512, None),
+        (SMALL, 4, LORA, "layer", "adamw", 256, None),
+        (DEEP, 4, LORA, "full", "adamw", 512, None),
+        (DEEP, 2, LORA, "off", "adamw", 256, None),
+        (DEEP, 2, LORA, "layer", "adamw", 512, None),
+        (SMALL, 2, LORA, "full", "adamw", 512, None),
+        (SMALL, 4, None, "off", "adamw", 512, None),
+        (DEEP, 4, None, "full", "sgd", 256, None),
+        (WIDE, 2, LORA, "off", "adamw", 512, "int8"),
+        (WIDE, 2, LORA, "full", "adamw", 512, "int4"),
+        (WIDE, 4, LORA, "off", "adamw", 512, "int4"),
     ],
 )
 def test_a_step_needs_what_xla_says(
-    config: GemmaConfig, itemsize: int, lora: Lora | None, remat: Any, optimizer: str, row: int
-) -> None:
+    config: GemmaConfig, itemsize: int, lora: Lora | None, remat: Any, optimizer: str, row: int,
+    quantize: str | None,
+) -> None:  # fmt: skip
     given = Tuning(
         config=config, itemsize=itemsize, lora=lora, remat=remat, optimizer=optimizer,
-        batch_tokens=512, row_length=row,
+        batch_tokens=512, row_length=row, quantize=quantize, kernels=loaded(),
     )  # fmt: skip
     plan = plan_tuning(given)
     arguments, total = needed(tuning_step(given))
@@ -92,23 +112,30 @@ def test_a_step_needs_what_xla_says(
 
 
 @pytest.mark.parametrize(
-    ("config", "dtype", "rows", "columns"),
-    [(SMALL, "float32", 2, 512), (DEEP, "bfloat16", 1, 512), (DEEP, "float32", 4, 512)],
-)
+    ("config", "dtype", "rows", "columns", "quantize"),
+    [
+        (SMALL, "float32", 2, 512, None), (DEEP, "bfloat16", 1, 512, None),
+        (DEEP, "float32", 4, 512, None), (WIDE, "bfloat16", 1, 512, None),
+        (WIDE, "bfloat16", 1, 512, "int4"), (WIDE, "float32", 1, 512, "int8"),
+    ],
+)  # fmt: skip
 def test_an_answer_needs_what_xla_says(
-    config: GemmaConfig, dtype: str, rows: int, columns: int
+    config: GemmaConfig, dtype: str, rows: int, columns: int, quantize: str | None
 ) -> None:
     def step(params: Any, tokens: jax.Array, counts: jax.Array, cache: Any) -> Any:
         states, cache = transformer.hidden_cached(params, config, tokens, counts, cache)
         return transformer.logits(params, config, states[:, -1]), cache
 
     cache = jax.eval_shape(lambda: init_cache(config, rows, 1024, dtype))
-    params = abstract_params(config, dtype)
+    params = weights_of(config, dtype, quantize)
     lowered = jax.jit(step, donate_argnums=3).lower(
         params, ints(rows, columns), ints(rows), cache
     )
     arguments, total = needed(lowered)
-    plan = plan_running(config, jnp.dtype(dtype).itemsize, rows=rows, length=1024)
+    plan = plan_running(
+        config, jnp.dtype(dtype).itemsize, rows=rows, length=1024, quantize=quantize,
+        kernels=loaded(),
+    )  # fmt: skip
     assert plan.weights + plan.cache == pytest.approx(arguments, rel=0.02)
     assert ACCURACY[0] < plan.total / total < ACCURACY[1], f"{plan.total} planned, {total} needed"
 
@@ -146,6 +173,14 @@ def test_accelerators_make_no_copies() -> None:
     assert plan_tuning(given).copies > 0
     there = plan_tuning(dataclasses.replace(given, platform="gpu"))
     assert (there.copies, there.spare) == (0, 0)
+
+
+def test_kernels_copy_only_what_is_quantised() -> None:
+    matrices = sum(spec.size for spec in specs(GEMMA_2B).values() if spec.linear)
+    for itemsize, quantize, size in ((4, None, 0), (2, None, 0), (2, "int8", 2), (4, "int4", 4)):
+        plan = plan_running(GEMMA_2B, itemsize, quantize=quantize, kernels=True)
+        assert plan.copies == size * matrices
+    assert plan_running(GEMMA_2B, 2).copies == 4 * matrices
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

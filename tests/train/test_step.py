@@ -207,6 +207,13 @@ def test_padding_targets_are_not_learnt() -> None:
     assert float(result.gradient_norm) == 0
 
 
+def test_the_same_settings_are_compiled_once() -> None:
+    lora, again = (dataclasses.replace(LORA, targets=targets) for targets in (("q",), ["q"]))
+    assert make_train_step(GEMMA1, lora, SGD) is make_train_step(GEMMA1, again, SGD)
+    assert make_valid_step(GEMMA1, lora) is make_valid_step(GEMMA1, again)
+    assert make_train_step(GEMMA1, lora, SGD) is not make_train_step(GEMMA1, lora, SGD, "full")
+
+
 def test_a_nan_weight_shows_in_the_sums() -> None:
     valid, batch = make_valid_step(GEMMA1, LORA), batches(True)[0].arrays()
     for path in ("embed", "layers.1.attn.q", "layers.0.mlp.up", "final_norm"):
@@ -317,8 +324,9 @@ def test_the_average_follows_the_weights() -> None:
 
 
 def test_a_step_compiles_once_for_all_batches_of_a_run() -> None:
-    step, valid = make_train_step(GEMMA1, LORA, SGD), make_valid_step(GEMMA1, LORA)
-    state = init_state(init_adapter(GEMMA1, LORA, seed=0), SGD, seed=0)
+    lora = dataclasses.replace(LORA, alpha=5.0)  # no other test's, whose step is kept
+    step, valid = make_train_step(GEMMA1, lora, SGD), make_valid_step(GEMMA1, lora)
+    state = init_state(init_adapter(GEMMA1, lora, seed=0), SGD, seed=0)
     for epoch in range(2):
         run = epoch_batches(examples(), 24, rows=2, seed=0, epoch=epoch, target_slots=32)
         assert len(run) >= 2

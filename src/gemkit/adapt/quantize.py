@@ -8,6 +8,7 @@ arXiv:2305.14314, with another 4-bit code).
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -21,7 +22,10 @@ from gemkit.model.linear import QuantizedWeight, restored
 from gemkit.model.weights import Params, Spec, flatten, specs
 
 Method = Literal["int8", "int4"]
+Parts = tuple[jax.Array, jax.Array]
 GROUP = 32
+BLOCK_ELEMENTS = 2**22
+"""Of a matrix quantised at once."""
 
 # Bits of the matrices of layers, and of the embedding, whose rows are also the head's answers.
 RULES: dict[str, tuple[int, int]] = {"int8": (8, 8), "int4": (4, 8)}
@@ -64,6 +68,15 @@ def bits_of(spec: Spec, method: str) -> int | None:
     return 8 if spec.shape[1] % GROUP else bits
 
 
+def leaf_bits(config: GemmaConfig, method: str | None) -> dict[str, int]:
+    """Path → bits of the matrices that a method changes; None changes none."""
+    if method is None:
+        return {}
+    check_method(method)
+    found = {path: bits_of(spec, method) for path, spec in specs(config).items()}
+    return {path: bits for path, bits in found.items() if bits is not None}
+
+
 def quantized_bytes(config: GemmaConfig, method: str, itemsize: int) -> int:
     """Memory of a model's weights under a method; `itemsize` is that of the norms.
 
@@ -84,6 +97,18 @@ def quantized_bytes(config: GemmaConfig, method: str, itemsize: int) -> int:
     return total
 
 
+def in_bits(matrix: jax.Array, bits: int) -> QuantizedWeight:
+    """A matrix [out, in] in 8 or 4 bits; some rows after the other, so that little is float32."""
+    count, width = matrix.shape
+    size = min(count, max(1, BLOCK_ELEMENTS // width))
+    values, scales = (
+        jnp.zeros(part.shape, part.dtype) for part in jax.eval_shape(_RULES[bits], matrix)
+    )
+    for first in range(0, count, size):
+        values, scales = _with_rows((values, scales), matrix, np.int32(first), size, bits)
+    return QuantizedWeight(values, scales, bits, matrix.dtype)
+
+
 def quantize(params: Params, config: GemmaConfig, method: str) -> tuple[Params, list[Loss]]:
     """The tree with its matrices in few bits, and what that did to them.
 
@@ -95,19 +120,17 @@ def quantize(params: Params, config: GemmaConfig, method: str) -> tuple[Params, 
     """
     check_method(method)
     found: dict[str, list[tuple[int, float, int, int]]] = {}
-    for path, spec in specs(config).items():
-        bits = bits_of(spec, method)
-        if bits is None:
-            continue
+    for path, bits in leaf_bits(config, method).items():
         holder, name = _place(params, path)
         leaf = holder[name]
         if not isinstance(leaf, jax.Array | np.ndarray):
             raise UsageError(f"{path} is a {type(leaf).__name__}", "plain weights to quantise")
-        small, error = _quantized(jnp.asarray(leaf), bits)
+        small = in_bits(jnp.asarray(leaf), bits)
+        error = float(_relative_error(jnp.asarray(leaf), small))
         before = leaf.nbytes
         holder[name] = small
         del leaf
-        row = (bits, float(error), before, small.nbytes)
+        row = (bits, error, before, small.nbytes)
         found.setdefault(path.rsplit(".", 1)[-1], []).append(row)
     return params, list(_losses(found))
 
@@ -133,21 +156,24 @@ def _place(params: Params, path: str) -> tuple[Any, Any]:
     return node, name
 
 
-def _quantized(matrix: jax.Array, bits: int) -> tuple[QuantizedWeight, jax.Array]:
-    values, scales = (_eight if bits == 8 else _four)(matrix)
-    weight = QuantizedWeight(values, scales, bits, matrix.dtype)
-    return weight, _relative_error(matrix, weight)
+@functools.partial(jax.jit, static_argnums=(3, 4), donate_argnums=0)
+def _with_rows(held: Parts, matrix: jax.Array, first: Any, size: int, bits: int) -> Parts:
+    """The parts with `size` rows quantised; near the end, rows before `first` once more."""
+    rows = jax.lax.dynamic_slice_in_dim(matrix, first, size)
+    values, scales = (
+        jax.lax.dynamic_update_slice_in_dim(part, new, first, 0)
+        for part, new in zip(held, _RULES[bits](rows), strict=True)
+    )
+    return values, scales
 
 
-@jax.jit
-def _eight(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _eight(matrix: jax.Array) -> Parts:
     wide = matrix.astype(jnp.float32)
     scales = jnp.max(jnp.abs(wide), axis=1, keepdims=True) / 127
     return jnp.round(wide / _divisible(scales)).astype(jnp.int8), scales
 
 
-@jax.jit
-def _four(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _four(matrix: jax.Array) -> Parts:
     groups = matrix.astype(jnp.float32).reshape(matrix.shape[0], -1, GROUP)
     places = jnp.argmax(jnp.abs(groups), axis=-1, keepdims=True)
     scales = (jnp.take_along_axis(groups, places, axis=-1) / -8).astype(jnp.float16)
@@ -155,6 +181,9 @@ def _four(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     numbers = jnp.clip(numbers, 0, 15).astype(jnp.uint8)
     packed = numbers[..., : GROUP // 2] | (numbers[..., GROUP // 2 :] << 4)
     return packed.reshape(matrix.shape[0], -1), scales[..., 0]
+
+
+_RULES = {8: _eight, 4: _four}
 
 
 def _divisible(scales: jax.Array) -> jax.Array:

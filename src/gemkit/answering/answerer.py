@@ -65,13 +65,13 @@ class Answerer:
 
     def replies(
         self, prompts: Sequence[Sequence[int]], options: Options, ends: Sequence[int] = (),
-        over: Over | None = None, progress: Progress | None = None,
+        overs: Sequence[Over] = (), progress: Progress | None = None,
     ) -> list[list[Reply]]:  # fmt: skip
         """Per prompt its `n` answers.
 
         Args:
           ends: tokens that end an answer beside the ends of text and of a turn.
-          over: whether an answer needs no more text.
+          overs: for each prompt, whether an answer needs no more text; or none.
           progress: called with (answers done, answers in all); not for beams.
 
         Raises:
@@ -82,7 +82,7 @@ class Answerer:
             found = self._beams(prompts, options, ends)
         else:
             asked = self._requests(prompts, options, ends)
-            found = self._answered(asked, options, over, progress)
+            found = self._answered(asked, options, overs, progress)
         if options.best_of is not None:
             ranks = [best_first([reply.log_probs for reply in row]) for row in found]
             found = [[row[place] for place in rank] for row, rank in zip(found, ranks, strict=True)]
@@ -148,17 +148,18 @@ class Answerer:
         return limits
 
     def _answered(
-        self, asked: Sequence[Sequence[Request]], options: Options, over: Over | None = None,
+        self, asked: Sequence[Sequence[Request]], options: Options, overs: Sequence[Over] = (),
         progress: Progress | None = None,
     ) -> list[list[Reply]]:  # fmt: skip
         writers: list[list[Writer]] = []
         try:
-            for requests in asked:
+            for number, requests in enumerate(asked):
+                over = overs[number] if overs else None
                 writers.append([self._writer(request, options, over) for request in requests])
             waiting = [writer for row in writers for writer in row]
             count = len(waiting)
             while waiting := [writer for writer in waiting if not writer.done]:
-                self._engine.step(BATCH_STEPS if over is None else STREAM_STEPS)
+                self._engine.step(STREAM_STEPS if overs else BATCH_STEPS)
                 for writer in waiting:
                     writer.advance()
                 if progress is not None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gemkit.adapt.quantize import in_bits, leaf_bits
 from gemkit.checkpoint.files import Source, Stored, float_dtype
 from gemkit.checkpoint.formats import Row, recognise
 from gemkit.checkpoint.names import SAME, Cell, cells, stored_shape
@@ -41,12 +42,14 @@ class Loaded:
     report: Report
 
 
-def load_checkpoint(path: Path, dtype: Any = None) -> Loaded:
+def load_checkpoint(path: Path, dtype: Any = None, quantize: str | None = None) -> Loaded:
     """Read a model in any supported format.
 
     Args:
       path: a folder or file; of a weights file the folder around it counts too.
       dtype: of the leaves; None keeps the dtype the embedding is stored in.
+      quantize: keeps the matrices in few bits, see `adapt.quantize`; each is quantised before the
+        next is read, so that only one at a time is whole.
 
     Raises:
         CheckpointError: nothing understood, damaged, or weights that do not fit the config.
@@ -57,10 +60,13 @@ def load_checkpoint(path: Path, dtype: Any = None) -> Loaded:
         table = checked_cells(Path(path), row, source)
         stored = source.tensors.found
         target = stored_dtype(row, source) if dtype is None else float_dtype(dtype)
+        bits = leaf_bits(source.config, quantize)
         leaves = {
-            leaf: read_leaf(stored[cell.name], cell, source.config, shape, target)
+            leaf: _quantized(
+                read_leaf(stored[cell.name], cell, source.config, shape, target), bits.get(leaf)
+            )
             for leaf, (cell, shape) in table.items()
-        }
+        }  # fmt: skip
         changed = sum(
             cell.layout is not SAME or stored[cell.name].dtype != target
             for cell, _ in table.values()
@@ -135,6 +141,10 @@ def read_leaf(
     # On a CPU this is an alias of what was read; arranging and casting make the only copy.
     leaf = cell.layout.load(jax.device_put(values), config.head_dim)
     return leaf.astype(dtype).block_until_ready()
+
+
+def _quantized(leaf: jax.Array, bits: int | None) -> Any:
+    return leaf if bits is None else jax.block_until_ready(in_bits(leaf, bits))
 
 
 def params_hash(params: Params) -> str:

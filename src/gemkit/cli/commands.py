@@ -88,28 +88,32 @@ def print_table(
 @MODEL
 @click.option("--lora-rank", type=int, metavar="R", help="Count what LoRA of this rank adds.")
 @click.option("--targets", metavar="q,v", help="Matrices LoRA adapts; default every linear layer.")
+@click.option("--quantize", metavar="int8|int4", help="Frozen weights in so many bits.")
 @JSON
-def info(model: str, lora_rank: int | None, targets: str | None, as_program: bool) -> None:
+def info(
+    model: str, lora_rank: int | None, targets: str | None, quantize: str | None, as_program: bool
+) -> None:
     """Show the layers, parameters and memory of a model.
 
     A preset's name needs no weights on disk; it is shown as published, in bfloat16.
     """
     from gemkit.summary import facts, summary_table
 
-    config, itemsize, lora = _shape(model, lora_rank, pieces(targets))
-    found = facts(config, itemsize, lora)
-    memory = _memory(config, itemsize, lora)
+    shape = _shape(model, lora_rank, pieces(targets), quantize)
+    config, itemsize, lora, quantize = shape
+    found = facts(*shape)
+    memory = _memory(*shape)
     keras = None if lora is None else keras_adapter_count(config, lora.rank)
     if as_program:
         import dataclasses
 
         shown = {"model": model, "config": config.to_dict(), **dataclasses.asdict(found)}
-        shown["memory"] = memory
+        shown["memory"], shown["quantize"] = memory, quantize
         if lora is not None:
             shown["lora"] = {**dataclasses.asdict(lora), "keras_form_parameters": keras}
         as_json(shown)
         return
-    print(summary_table(model, config, itemsize, lora))
+    print(summary_table(model, *shape))
     _print_memory(memory)
     if lora is not None:
         print(f"\nLoRA of rank {lora.rank} on {', '.join(lora.targets)}: {found.trainable:,}")
@@ -119,12 +123,13 @@ def info(model: str, lora_rank: int | None, targets: str | None, as_program: boo
 
 
 def _shape(
-    model: str, rank: int | None, targets: tuple[str, ...] | None
-) -> tuple["GemmaConfig", int, "Lora | None"]:
-    """Configuration, bytes a weight and LoRA of a MODEL; weights are read for a run only."""
+    model: str, rank: int | None, targets: tuple[str, ...] | None, quantize: str | None
+) -> tuple["GemmaConfig", int, "Lora | None", str | None]:
+    """Configuration, bytes a weight, LoRA and bits of a MODEL; weights are read for a run only."""
     import jax.numpy as jnp
 
     from gemkit.adapt.lora import Lora
+    from gemkit.adapt.quantize import check_method, method_of
     from gemkit.checkpoint.hub.handles import locate
     from gemkit.checkpoint.load import read_shape
     from gemkit.loading import load
@@ -132,34 +137,42 @@ def _shape(
 
     wanted = present(rank=rank, targets=targets)
     lora = Lora(**wanted) if wanted else None
+    if quantize is not None:
+        check_method(quantize)
+        lora = lora or Lora()  # only an adapter can be trained on them
     if model in VARIANTS:
-        return VARIANTS[model].config, 2, lora
+        return VARIANTS[model].config, 2, lora, quantize
     path = locate(model)
     if (path / "run.json").is_file():
-        lm = load(path)
-        return lm.config, lm.base["embed"].dtype.itemsize, lora or lm.lora
+        lm = load(path, quantize=quantize)
+        return lm.config, lm.base["embed"].dtype.itemsize, lora or lm.lora, method_of(lm.base)
     config, dtype = read_shape(path)
-    return config, jnp.dtype(dtype).itemsize, lora
+    return config, jnp.dtype(dtype).itemsize, lora, quantize
 
 
-def _memory(config: "GemmaConfig", itemsize: int, lora: "Lora | None") -> dict[str, Any]:
+def _memory(
+    config: "GemmaConfig", itemsize: int, lora: "Lora | None", quantize: str | None
+) -> dict[str, Any]:
     """What one text as long as the context takes, what tuning does, and whether both fit."""
     import jax
 
+    from gemkit.kernels.library import loaded
     from gemkit.progress import free_memory
     from gemkit.train.plan import Tuning, advice, plan_running, plan_tuning
 
-    free, platform = free_memory(), jax.default_backend()
-    given = Tuning(config=config, itemsize=itemsize, lora=lora, platform=platform)
-    plans = {
-        "run": plan_running(config, itemsize, lora, platform=platform), "tune": plan_tuning(given)
+    free = free_memory()
+    given: dict[str, Any] = {
+        "config": config, "itemsize": itemsize, "lora": lora, "quantize": quantize,
+        "platform": jax.default_backend(), "kernels": loaded(),
     }  # fmt: skip
+    tuning = Tuning(**given)
+    plans = {"run": plan_running(**given), "tune": plan_tuning(tuning)}
     shown: dict[str, Any] = {"free": free}
     for name, plan in plans.items():
         verdict = None if free is None else plan.verdict(free)
         shown[name] = {"total": plan.total, "parts": plan.parts(), "verdict": verdict}
-    shown["tune"]["batch_tokens"] = given.batch_tokens
-    shown["tune"]["instead"] = {name: plan.total for name, plan in advice(given)}
+    shown["tune"]["batch_tokens"] = tuning.batch_tokens
+    shown["tune"]["instead"] = {name: plan.total for name, plan in advice(tuning)}
     return shown
 
 

@@ -1,6 +1,7 @@
 """Commands with table files: tune, predict, evaluate."""
 
 import difflib
+import math
 import shlex
 import tomllib
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from gemkit.cli.task_flags import TASK_FLAGS, TASK_SETTINGS
 from gemkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from gemkit.train.padded import Padding
     from gemkit.train.table_files import BadRow
     from gemkit.tuning import TuneResult
 
@@ -42,6 +44,7 @@ LORA_FLAGS = options(
     click.option("--dropout", type=float, help="Of the adapter's inputs; default 0."),
     click.option("--rslora", is_flag=True, default=None, help="Scale by alpha / sqrt(rank)."),
     click.option("--dora", is_flag=True, default=None, help="Train the rows' lengths too."),
+    click.option("--form", metavar="peft|keras", help="keras: what Keras's enable_lora trains."),
     click.option("--quantize", metavar="int8|int4", help="Bits of the frozen weights below."),
     click.option("--full", is_flag=True, default=None, help="Train all weights, not LoRA."),
 )
@@ -53,7 +56,7 @@ TRAINING_FLAGS = options(
     click.option("--optimizer", help="adamw (default), keras_adamw, sgd, adafactor."),
     click.option("--schedule", help="cosine (default), linear or constant."),
     click.option("--warmup", type=float, help="Steps, or share of them below 1; default 0.1."),
-    click.option("--clip-norm", type=float, help="Largest gradient norm; default 1."),
+    click.option("--clip-norm", type=float, help="Largest gradient norm; default 1. inf: any."),
     click.option("--seed", type=int, help="Of order, adapter and dropout; default 0."),
     click.option("--max-length", type=int, help="Most tokens of an example; default the context."),
     click.option("--valid-every", type=int, help="Steps between validations; default an epoch."),
@@ -65,6 +68,8 @@ TRAINING_FLAGS = options(
     click.option("--accumulate", type=int, help="Batches a step, counted by tokens; default 1."),
     click.option("--ema", type=float, help="Keep a moving average with this decay, as 0.999."),
     click.option("--remat", help="off (default), layer or full: less memory, more time."),
+    click.option("--padding", metavar="LENGTH[,ROWS]", help="Rows and loss of Keras's fit:"
+                 " sequence_length and batch_size, every token learnt, nothing shuffled."),
 )  # fmt: skip
 
 
@@ -130,8 +135,8 @@ def _flag_value(path: Path, key: str, value: Any, is_flag: bool) -> Any:
 def tune(
     task: str, model: str, data: Path, out: Path, valid: Path | None, valid_share: float | None,
     rank: int | None, alpha: float | None, targets: str | None, dropout: float | None,
-    rslora: bool | None, dora: bool | None, quantize: str | None, dtype: str | None,
-    resume: bool, as_program: bool, **settings: Any,
+    rslora: bool | None, dora: bool | None, form: str | None, quantize: str | None,
+    dtype: str | None, padding: str | None, resume: bool, as_program: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Teach a model a task from a table file.
 
@@ -142,8 +147,9 @@ def tune(
     if valid is not None and valid_share is not None:
         raise UsageError("both --valid and --valid-share are given", "one of them")
     adapter = present(
-        rank=rank, alpha=alpha, targets=pieces(targets), dropout=dropout, rslora=rslora, dora=dora
-    )
+        rank=rank, alpha=alpha, targets=pieces(targets), dropout=dropout, rslora=rslora,
+        dora=dora, form=form,
+    )  # fmt: skip
     from gemkit.adapt.lora import Lora
     from gemkit.evaluate.run_folder import check_run_folder
     from gemkit.loading import load
@@ -151,16 +157,17 @@ def tune(
     from gemkit.tuning import tune as tune_model
 
     chosen = make_task(task, **_task_settings(settings))
+    rows = None if padding is None else _padding(padding)
     lora = Lora(**adapter) if adapter else None
     check_run_folder(out, resume)
     lm = load(model, **present(dtype=dtype, quantize=quantize))
     with warned():
         result = tune_model(
             lm, chosen, data, valid, out=out, lora=lora, resume=resume,
-            **present(valid_share=valid_share, **settings),
+            **present(valid_share=valid_share, padding=rows, **settings),
         )  # fmt: skip
     tell_skipped(result.skipped)
-    _show_result(result, out, as_program)
+    _show_result(result, out, as_program, padded=rows is not None)
     if result.stopped == "interrupted":
         raise click.exceptions.Exit(INTERRUPTED)
 
@@ -170,12 +177,36 @@ def _task_settings(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: flags.pop(name) for name in TASK_SETTINGS}
 
 
-def _show_result(result: "TuneResult", out: Path, as_program: bool) -> None:
+def _padding(text: str) -> "Padding":
+    """`512,4` → rows of 512 tokens, 4 a batch."""
+    from gemkit.train.padded import Padding
+
+    length, _, rows = text.partition(",")
+    try:
+        return Padding(int(length), int(rows or 1))
+    except ValueError:
+        raise UsageError(f"--padding is {text!r}", "LENGTH or LENGTH,ROWS, such as 512,1") from None
+
+
+def _keras_epochs(result: "TuneResult") -> list[dict[str, float]]:
+    """What Keras prints of each epoch of padded rows."""
+    from gemkit.train.padded import epoch_means
+
+    last = max((row["epoch"] for row in result.history), default=0)
+    return [{"epoch": n, **epoch_means(result.history, n)} for n in range(1, math.ceil(last) + 1)]
+
+
+def _show_result(result: "TuneResult", out: Path, as_program: bool, padded: bool) -> None:
     from gemkit.metrics.scores import METRICS
 
+    epochs = _keras_epochs(result) if padded else []
     if as_program:
-        as_json({"run": str(out), "stopped": result.stopped, "metrics": result.metrics})
+        more = {"epochs": epochs} if padded else {}
+        as_json({"run": str(out), "stopped": result.stopped, "metrics": result.metrics, **more})
         return
+    if epochs:
+        cells = [[f"{e['epoch']}", f"{e['loss']:.4f}", f"{e['accuracy']:.4f}"] for e in epochs]
+        print_table(("epoch", "loss", "accuracy"), cells, right=(0, 1, 2))
     found = result.metrics
     if found:
         head = (f"{found['rows']} validation rows", "before", "after")
@@ -231,12 +262,17 @@ def tell_skipped(skipped: Sequence["BadRow"]) -> None:
 @click.argument("file", type=FILE)
 @click.option("--task", help="For a MODEL that is no run: classify, translate, …")
 @TASK_FLAGS
+@click.option(
+    "--run-tests", is_flag=True,
+    help="Run the Python files that the task complete completes, for pass@1: code that a model"
+    " wrote, in a process with limits.",
+)  # fmt: skip
 @SKIP
 @DTYPE
 @JSON
 def evaluate(
-    model: str, file: Path, task: str | None, skip_bad_rows: bool, dtype: str | None,
-    as_program: bool, **settings: Any,
+    model: str, file: Path, task: str | None, run_tests: bool, skip_bad_rows: bool,
+    dtype: str | None, as_program: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Score a model on a file with the true answers.
 
@@ -251,8 +287,11 @@ def evaluate(
         raise UsageError(f"{model} is no run directory", "--task classify beside a plain model")
     else:
         chosen = make_task(task, **settings)
-    found = evaluate_file(model, chosen, file, skip_bad_rows, dtype)
+    found = evaluate_file(model, chosen, file, skip_bad_rows, dtype, run_tests=run_tests)
     tell_skipped(found.table.skipped)
+    if found.ran is not None and found.ran.counted < found.ran.rows:
+        left = f"pass@1 counts {found.ran.counted} of {found.ran.rows} rows"
+        remark(f"{left}; others fail with the true answer too, the first: {found.ran.reason}")
     if as_program:
         as_json(found.to_dict())
     else:

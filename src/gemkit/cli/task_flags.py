@@ -34,6 +34,9 @@ _FLAGS = (
     click.option("--spm-share", type=float, help="Share that shows the suffix first; default 0.5."),
     click.option("--context-files", type=int, help="Other files to show before one; default 2."),
     click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens of an answer."),
+    click.option("--lines", metavar="auto|one|many|all",
+                 help="How much is wanted of a middle: auto (default) is one where the line is"
+                 " begun, else many; all is what was written."),
 )  # fmt: skip
 
 TASK_FLAGS = options(*_FLAGS)

@@ -36,6 +36,7 @@ MEANINGS = {
     "chrf": "sequences of letters shared with the expected text, 0 to 100",
     "exact_match": "share of the rows answered as expected, character for character",
     "edit_similarity": "1 less the share of characters to change",
+    "pass@1": "share of the completed files that run and whose tests pass",
 }
 
 Row = Mapping[str, Any]

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gemkit.errors import CheckpointError, DataError, UsageError
+from gemkit.evaluate.execution import Passed, Program, failures, passed
 from gemkit.evaluate.likelihood import measure_likelihood
 from gemkit.language_model import LanguageModel
 from gemkit.loading import load, read_run
 from gemkit.metrics.scores import METRICS, Figures, Scores
 from gemkit.progress import progress
-from gemkit.tasks import TASKS, Answer, Task, changed
+from gemkit.tasks import TASKS, Answer, Complete, Task, changed
+from gemkit.tasks.files import is_table
 from gemkit.train.data import Table, write_table
 from gemkit.train.table_files import KINDS
 
@@ -43,19 +45,22 @@ class Evaluation:
       answers: one a row; empty where the task's measures are all of the loss.
       scores: of the answers, None without.
       likelihood: the measures of the loss, where the task has any.
+      ran: what came of running the completed files, where that was asked for.
     """
 
     table: Table
     answers: list[Answer]
     scores: Scores | None
     likelihood: Figures | None
+    ran: Passed | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
         """All figures by name."""
+        ran = None if self.ran is None else Figures({"pass@1": self.ran.rate})
         return {
             name: value
-            for part in (self.likelihood, self.scores) if part is not None
+            for part in (self.likelihood, self.scores, ran) if part is not None
             for name, value in part.metrics.items()
         }  # fmt: skip
 
@@ -69,7 +74,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         found = {} if self.scores is None else self.scores.to_dict()
-        return {"rows": len(self.table.rows), **self.metrics, **found}
+        ran = {} if self.ran is None else {"ran": dataclasses.asdict(self.ran)}
+        return {"rows": len(self.table.rows), **self.metrics, **found, **ran}
 
 
 def evaluation_needs(task: Task) -> tuple[bool, bool]:
@@ -139,7 +145,7 @@ def predict_file(
 
 def evaluate_file(
     model: LanguageModel | str | Path, task: Task, file: str | Path, skip_bad_rows: bool = False,
-    dtype: str | None = None, show_progress: bool | None = None,
+    dtype: str | None = None, show_progress: bool | None = None, run_tests: bool = False,
 ) -> Evaluation:  # fmt: skip
     """Scores a model on the rows of a file that hold the truth.
 
@@ -150,10 +156,15 @@ def evaluate_file(
       skip_bad_rows: leave out rows that cannot be used instead of stopping.
       dtype: of the weights, where they are not loaded yet; None as stored.
       show_progress: None shows a bar on a terminal.
+      run_tests: run the files that the task "complete" completes, each in a process with limits,
+        for pass@1; see `evaluate.execution`. That is code that a model wrote.
 
     Raises:
-      DataError: a file that cannot be read, a row that cannot be used.
+      DataError: a file that cannot be read, a row that cannot be used; none that can be run.
+      UsageError: files to run of a task that completes none.
     """
+    if run_tests and not isinstance(task, Complete):
+        raise UsageError(f"--run-tests is nothing to the task {task.name}", "the task complete")
     table = task.read(file, skip_bad_rows)
     task = task.found(table)
     lm = model if isinstance(model, LanguageModel) else load(model, dtype)
@@ -166,9 +177,11 @@ def evaluate_file(
     if with_loss:
         examples = task.examples(lm.tokenizer, table, longest)
         likelihood = measure_likelihood(lm, examples).figures(task.measures)
+    with_truth = _truth_run(task, table, show_progress) if run_tests else []
     answers = _answers(lm, task, table, show_progress) if with_answers else []
     scores = task.score(answers, table) if with_answers else None
-    return Evaluation(table, answers, scores, likelihood)
+    ran = _run(task, table, answers, with_truth, show_progress) if run_tests else None
+    return Evaluation(table, answers, scores, likelihood, ran)
 
 
 def answered_rows(
@@ -212,3 +225,47 @@ def check_writable(out: Path) -> None:
 def _answers(lm: LanguageModel, task: Task, table: Table, show: bool | None) -> list[Answer]:
     with progress("answering", show) as update:
         return task.predict(lm, table, lambda done, total: update(done, total, ""))
+
+
+def _truth_run(task: Task, table: Table, show: bool | None) -> list[str]:
+    """Why each row's file does not pass with the true answer, "" where it does."""
+    with progress("running the files as they are", show) as update:
+        found = failures(
+            _programs(task, table, None), progress=lambda done, total: update(done, total, "")
+        )
+    if all(found):
+        raise DataError(
+            f"{table.path}: no file runs even with the true answer, the first: {found[0]}",
+            "Python files that run by themselves",
+        )  # fmt: skip
+    return found
+
+
+def _run(
+    task: Task, table: Table, answers: Sequence[Answer], with_truth: Sequence[str],
+    show: bool | None,
+) -> Passed:  # fmt: skip
+    with progress("running the completed files", show) as update:
+        return passed(
+            _programs(task, table, answers), with_truth,
+            progress=lambda done, total: update(done, total, ""),
+        )  # fmt: skip
+
+
+def _programs(
+    task: Task, table: Table, answers: Sequence[Answer] | None
+) -> list[Program | None]:
+    """Each row's completed file, which imports what lies around the file that was read."""
+    assert isinstance(task, Complete)
+    root = table.path.resolve()
+
+    def folders(row: dict[str, Any]) -> tuple[str, ...]:
+        if is_table(root):
+            return ()
+        own = (root / row["path"]).parent if root.is_dir() else root.parent
+        return (str(own), str(root)) if root.is_dir() else (str(own),)
+
+    return [
+        None if text is None else Program(text, folders(row))
+        for row, text in zip(table.rows, task.programs(table, answers), strict=True)
+    ]

@@ -31,6 +31,11 @@ def takes(x: Any, weight: Any) -> bool:
             return False
     elif weight.dtype != jnp.bfloat16:
         return False
+    return available()
+
+
+def available() -> bool:
+    """Whether this process multiplies natively."""
     # XLA would bring a matrix that is spread over several devices to each of them.
     return jax.default_backend() == "cpu" and jax.device_count() == 1 and library.loaded()
 

@@ -38,6 +38,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "chrf": Metric("chrF", ".1f"),
         "exact_match": Metric("exact match", ".1%"),
         "edit_similarity": Metric("edit similarity", ".3f"),
+        "pass@1": Metric("pass@1", ".1%"),
     }
 )
 

@@ -3,15 +3,19 @@
 import dataclasses
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 from gemkit.errors import DataError, UsageError
-from gemkit.tasks.base import has_column, split_groups
+from gemkit.generate.score import Progress
+from gemkit.language_model import LanguageModel
+from gemkit.tasks.base import Answer, has_column, split_groups
 from gemkit.tasks.files import MOST_BYTES, SOURCE_SUFFIXES, is_table, read_files
 from gemkit.tasks.generation import Generated, learn_replies
 from gemkit.tasks.spans import SAMPLERS, sample_spans
 from gemkit.text.fim import SEPARATOR, Order, fim_ids, fim_stop_ids
+from gemkit.text.middle import Gap, Lines
 from gemkit.text.tokenizer import Tokenizer
 from gemkit.train.data import Table, guess_column, read_table
 from gemkit.train.packing import Example
@@ -20,6 +24,9 @@ from gemkit.train.table_files import Row
 PREFIX_COLUMNS = ("prefix", "prompt", "before")
 MIDDLE_COLUMNS = ("middle", "canonical_solution", "answer")
 SUFFIX_COLUMNS = ("suffix", "after")
+ALL = "all"
+LINES = (*get_args(Lines), ALL)
+PYTHON_SUFFIXES = ("", ".py")
 GAP_COLUMNS = ("path", "prefix", "middle", "suffix", "kind", "order")
 CONTEXT_CHARACTERS = 20_000
 """Of another file, more is not read: most contexts are full by then."""
@@ -31,7 +38,9 @@ class Complete(Generated):
 
     Learns from source files, which it cuts open at places drawn from `seed` and the file's name,
     or from a table with prefix, middle and suffix. Text far from a gap is left out where the
-    context is short; a middle never is. Files are held out whole.
+    context is short; a middle never is. Files are held out whole. Answers are cut as
+    `LanguageModel.complete` cuts them, and so are the true middles they are compared with: where
+    one line is wanted, its first line is right.
 
     Attributes:
       prefix, middle, suffix: columns of a table; None guesses them.
@@ -41,6 +50,8 @@ class Complete(Generated):
       context_files: most other files shown before a file: those it names, then its neighbours.
       seed: of the places.
       max_new_tokens: most tokens of an answer.
+      lines: how much of an answer is wanted: "auto", "one" or "many", see `text.middle.Gap`, or
+        "all" that the model wrote, as infilling benchmarks have it.
     """
 
     prefix: str | None = None
@@ -52,11 +63,14 @@ class Complete(Generated):
     context_files: int = 2
     seed: int = 0
     max_new_tokens: int = 128
+    lines: str = "auto"
 
     name = "complete"
     measures = ("loss", "perplexity", "exact_match", "edit_similarity")
 
     def __post_init__(self) -> None:
+        if self.lines not in LINES:
+            raise UsageError(f"lines is {self.lines!r}", f"one of {', '.join(LINES)}")
         if self.gaps < 1:
             raise UsageError(f"gaps is {self.gaps}", "at least 1")
         if not 0 <= self.spm_share <= 1:
@@ -126,12 +140,55 @@ class Complete(Generated):
         """All that the longest answer leaves; a quarter of the context is left for it."""
         return context - min(self.max_new_tokens, context // 4)
 
+    def overs(self, table: Table) -> list[Callable[[str], bool]]:
+        """Whether an answer reached the end of what is wanted."""
+        return [] if self.lines == ALL else [gap.is_over for gap in self._around(table)]
+
+    def predict(
+        self, lm: LanguageModel, table: Table, progress: Progress | None = None
+    ) -> list[Answer]:
+        """The middle for every gap, as `LanguageModel.complete` gives it."""
+        answers = super().predict(lm, table, progress)
+        middles = self.found(table, labelled=False)._cut(table, [one.text for one in answers])
+        return [Answer(middle) for middle in middles]
+
     def shown(self, table: Table) -> list[tuple[str, str]]:
-        """The code around the gap, and the middle."""
-        assert self.prefix is not None and self.suffix is not None and self.middle is not None
+        """The code around the gap, and what is wanted of the middle."""
+        assert self.middle is not None
+        texts = [f"{gap.prefix[-400:]}▮{gap.suffix[:200]}" for gap in self._around(table)]
+        return list(zip(texts, self._cut(table, table.texts(self.middle)), strict=True))
+
+    def programs(self, table: Table, answers: Sequence[Answer] | None) -> list[str | None]:
+        """Each row's file completed, to be run; None where it is not Python.
+
+        What an infilling benchmark has beside it is put below: the text of the column `test`, and
+        a call of its `check` with the column `entry_point`.
+
+        Args:
+          answers: None completes with what is wanted of the true middle.
+        """
+        middles = [text for _, text in self.shown(table)]
+        if answers is not None:
+            middles = [answer.text for answer in answers]
+        programs: list[str | None] = []
+        for row, gap, middle in zip(table.rows, self._around(table), middles, strict=True):
+            parts = [gap.prefix + middle + gap.suffix, str(row.get("test") or "")]
+            if row.get("entry_point"):
+                parts.append(f"check({row['entry_point']})")
+            known = PurePosixPath(str(row.get("path") or "")).suffix in PYTHON_SUFFIXES
+            programs.append("\n".join(parts) if known else None)
+        return programs
+
+    def _around(self, table: Table) -> list[Gap]:
+        assert self.prefix is not None and self.suffix is not None
+        lines: Lines = "auto" if self.lines == ALL else self.lines  # type: ignore[assignment]
         around = zip(table.texts(self.prefix), table.texts(self.suffix), strict=True)
-        texts = [f"{before[-400:]}▮{after[:200]}" for before, after in around]
-        return list(zip(texts, table.texts(self.middle), strict=True))
+        return [Gap(before, after, lines) for before, after in around]
+
+    def _cut(self, table: Table, middles: Sequence[str]) -> list[str]:
+        if self.lines == ALL:
+            return list(middles)
+        return [gap.cut(text) for gap, text in zip(self._around(table), middles, strict=True)]
 
     def _gaps(self, path: str, text: str) -> Iterator[Row]:
         draw = random.Random(f"{self.seed} {path}")

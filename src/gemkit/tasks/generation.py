@@ -1,6 +1,6 @@
 """Tasks whose answers are generated: a prompt, a reply with its end, nothing cut off unsaid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gemkit.errors import DataError
@@ -43,6 +43,10 @@ class Generated(Task, Protocol):
         """Tokens that end an answer beside the ends of text and of a turn."""
         return ()
 
+    def overs(self, table: Table) -> list[Callable[[str], bool]]:
+        """For each row whether an answer needs no more text; none where its end alone tells."""
+        return []
+
     def without_bad_rows(
         self, tokenizer: Tokenizer, table: Table, longest: int, labelled: bool
     ) -> Table:
@@ -66,8 +70,9 @@ class Generated(Task, Protocol):
         task = self.found(table, labelled=False)
         prompts = task.prompts(lm.tokenizer, table, task.room(lm.config.max_positions))
         replies = lm.answer_ids(
-            prompts, task.ends(lm.tokenizer), progress, max_new_tokens=task.max_new_tokens
-        )
+            prompts, task.ends(lm.tokenizer), progress, task.overs(table),
+            max_new_tokens=task.max_new_tokens,
+        )  # fmt: skip
         return [Answer(reply.text) for (reply,) in replies]
 
     def score(self, answers: Sequence[Answer], table: Table) -> Figures:

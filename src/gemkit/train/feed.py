@@ -46,8 +46,7 @@ class Feed:
       accumulate: batches a step.
       seed: of the order.
       epochs: passes in all, for the one shape that fits them.
-      padding: rows in file order as Keras makes them, instead of packed ones; every token is
-        learnt, whatever the examples say.
+      padding: rows in file order as Keras makes them, instead of packed ones.
 
     Raises:
       DataError: there are no examples.
@@ -60,7 +59,7 @@ class Feed:
         self._examples, self._accumulate, self._seed = examples, accumulate, seed
         self._padded: PaddedBatches | None = None
         if padding is not None:
-            self._padded = PaddedBatches([example.ids for example in examples], padding)
+            self._padded = PaddedBatches(examples, padding)
         else:
             lengths = [len(example.ids) for example in examples]
             self._shape = choose_shape(lengths, batch_tokens)

@@ -48,7 +48,8 @@ class FitSettings:
       seed: of the order, the adapter and the dropout.
       valid_every: steps between validations; None means once an epoch.
       patience: validations without improvement after which training stops; None never.
-      metric: what "improvement" means: valid_loss (down) or another measure (up).
+      metric: what "improvement" means: valid_loss (down) or another measure (up); None to keep
+        the last weights, whatever was measured.
       remat: recompute activations in the backward pass, for memory: "off", "layer" or "full", see
         `model.transformer.hidden`.
       accumulate: batches a step, for a larger step in the memory of one batch.
@@ -62,7 +63,7 @@ class FitSettings:
     seed: int = 0
     valid_every: int | None = None
     patience: int | None = None
-    metric: str = "valid_loss"
+    metric: str | None = "valid_loss"
     remat: Remat = "off"
     accumulate: int = 1
     ema: float | None = None
@@ -73,6 +74,8 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"{name} is {value}", "a positive number")
+        if self.metric is None and self.patience is not None:
+            raise UsageError(f"patience is {self.patience} without a metric", "one to improve on")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"seed is {self.seed}", "an integer from 0 to 2**32 - 1")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -88,7 +91,7 @@ class FitResult:
     """What came out.
 
     Attributes:
-      trained: the best tree by the metric, or the last one without validation.
+      trained: the best tree by the metric, or the last one without metric or validation.
       history: one row a step {step, epoch, loss, accuracy, learning_rate, tokens, slots, rows,
         targets, seconds, gradient_norm, peak_memory} and one a validation {step, epoch, valid_…}.
         There is no learning_rate if the optimizer is not ours.
@@ -150,9 +153,10 @@ def fit(
       examples: what to learn.
       settings: how long and in what portions.
       optimizer: settings of ours, or any optax transformation; that has its own learning rate.
-      measure: validation: trained tree → {"valid_loss": …, "valid_accuracy": …}.
+      measure: validation: trained tree → {"valid_loss": …, "valid_accuracy": …}; for the call
+        only, the next step consumes the tree.
       tell: called with every history row and the number of steps in all.
-      interrupted: asked after every step; True ends the run there, after a last validation.
+      interrupted: asked after every step and validation; True for good ends the run, validated.
       keeper: what keeps the state, and brings back that of a run that was cut off.
 
     Raises:
@@ -179,17 +183,16 @@ def fit(
             began = time.perf_counter()
             state, result = step(state, params, portion.arrays)
             run.end(done, portion, result, began)
-            stopping = interrupted()
-            ends = done == steps or stopping
-            if done % every == 0 or ends:
+            if judged := done % every == 0 or done == steps or interrupted():
                 run.validate(result_tree(state), done)
-            ends = run.is_over() or ends
+            stopping = judged and interrupted()
+            ends = run.is_over() or done == steps or stopping
             if keeper is not None and (stopping or keeper.due(done, ends)):
                 keeper.save(state, record)
             if ends:
                 run.stopped = run.stopped or ("interrupted" if done < steps else "")
                 break
-    if measure is None:
+    if measure is None or s.metric is None:
         run.keep(result_tree(state), done)
     return FitResult(record.best, record.history, record.best_step, run.stopped)
 
@@ -230,12 +233,12 @@ class _Run:
             return
         measures = self._measure(trained)
         self._add({"step": step, "epoch": step / self._epoch_steps, **measures})
-        if self._settings.metric not in measures:
-            raise UsageError(
-                f"metric is {self._settings.metric!r}", f"one of {', '.join(measures)}"
-            )  # fmt: skip
-        value = measures[self._settings.metric]
-        value = -value if self._settings.metric.endswith("loss") else value
+        metric = self._settings.metric
+        if metric is None:
+            return
+        if metric not in measures:
+            raise UsageError(f"metric is {metric!r}", f"one of {', '.join(measures)}")
+        value = -measures[metric] if metric.endswith("loss") else measures[metric]
         # On few rows accuracy often ties; the loss then tells the better of two.
         reached = (value, -measures["valid_loss"])
         if reached > self._record.best_value:

@@ -31,7 +31,7 @@ class OptimizerSettings:
       weight_decay: decoupled (Loshchilov and Hutter 2019), times the learning rate.
       no_decay: regular expressions; a path such as `layers.3.attn.q` that one of them finds is
         not decayed.
-      clip_norm: global gradient norm that is not exceeded; None for no clipping.
+      clip_norm: global gradient norm that is not exceeded; None or infinity for no clipping.
     """
 
     name: OptimizerName = "adamw"
@@ -51,6 +51,8 @@ class OptimizerSettings:
             raise UsageError(f"learning rate is {self.learning_rate}", "a positive number")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise UsageError(f"clip_norm is {self.clip_norm}", "a positive number")
+        if self.clip_norm == math.inf:
+            object.__setattr__(self, "clip_norm", None)
         for name in ("warmup", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}", "a number of at least 0")

@@ -37,7 +37,6 @@ class Needs(NamedTuple):
       working: inside the one layer whose activations are computed again.
       attention, ffw: inside a layer's halves where no backward pass follows.
       logits: copies of a chunk of logits.
-      copied: layers whose weights exist in float32 too, where XLA:CPU has to convert them.
     """
 
     kept: Vectors
@@ -45,17 +44,21 @@ class Needs(NamedTuple):
     attention: Vectors
     ffw: Vectors
     logits: float
-    copied: float
 
 
 # Of weights in 4 bytes and in fewer.
 FLOAT32 = Needs(
     kept=Vectors(6.3, 4.5, 1.9, 3), working=Vectors(10, 6.2, 1.8, 3),
-    attention=Vectors(0, 1, 0, 2), ffw=Vectors(3, 1, 0, 0), logits=2.1, copied=0,
+    attention=Vectors(0, 1, 0, 2), ffw=Vectors(3, 1, 0, 0), logits=2.1,
 )  # fmt: skip
 BFLOAT16 = Needs(
     kept=Vectors(4, 5.7, 1.8, 3), working=Vectors(4.8, 7, 2.9, 3),
-    attention=Vectors(0, 2, 0, 2), ffw=Vectors(2, 2, 0, 0), logits=2.4, copied=1,
+    attention=Vectors(0, 2, 0, 2), ffw=Vectors(2, 2, 0, 0), logits=2.4,
+)  # fmt: skip
+# Weights of 2 bytes that the native kernels multiply as they lie.
+NATIVE = Needs(
+    kept=Vectors(3.1, 4.6, 1.5, 2.6), working=Vectors(4.8, 7, 2.9, 3),
+    attention=Vectors(0, 2, 0, 3), ffw=Vectors(2, 2, 0, 0), logits=2.2,
 )  # fmt: skip
 LAYER = Vectors(2, 1, 0.5, 0)
 """Kept by remat "layer", in the weights' dtype."""
@@ -76,7 +79,7 @@ class Plan:
       gradients: of what is trained.
       optimizer: its memory, and the moving average.
       activations: kept for the backward pass, and the layer being computed.
-      copies: float32 copies of bfloat16 weights, which XLA:CPU makes to multiply with them.
+      copies: of bfloat16 and quantised weights in what a CPU multiplies with.
       logits: of the positions computed at once.
       cache: keys and values.
       spare: of what is trained, the best state so far and what full tuning started from.
@@ -128,6 +131,7 @@ class Tuning:
       ema: whether a moving average is kept.
       quantize: int8 or int4 base, None as stored.
       platform: JAX's name of the device.
+      kernels: whether it has ours, which multiply bfloat16 as it lies there.
     """
 
     config: GemmaConfig
@@ -141,6 +145,7 @@ class Tuning:
     ema: bool = False
     quantize: str | None = None
     platform: str = "cpu"
+    kernels: bool = False
 
 
 def plan_tuning(given: Tuning) -> Plan:
@@ -159,7 +164,7 @@ def plan_tuning(given: Tuning) -> Plan:
     spare = trained if given.platform == "cpu" else 0
     spare += base if lora is None else 0
     row = given.row_length or min(slots, config.max_positions)
-    needs = _needs(given.itemsize, given.quantize)
+    needs = _needs(given.itemsize, given.quantize, given.kernels)
     logits = _logits(config, min(given.targets or slots, slots), needs.logits)
     if lora is None:  # the table's gradient, added up in float32
         logits += 4 * config.vocab_size * config.hidden_size
@@ -177,26 +182,27 @@ def plan_tuning(given: Tuning) -> Plan:
     return Plan(
         weights=trained if lora is None else base + trained, gradients=trained,
         optimizer=int(OPTIMIZER_TREES.get(given.optimizer, 2) * trained) + average,
-        activations=activations, copies=_copies(given, needs.copied), logits=logits, spare=spare,
+        activations=activations, copies=_copies(given), logits=logits, spare=spare,
     )  # fmt: skip
 
 
 def plan_running(
     config: GemmaConfig, itemsize: int = 4, lora: Lora | None = None, rows: int = 1,
     length: int | None = None, quantize: str | None = None, platform: str = "cpu",
+    kernels: bool = False,
 ) -> Plan:  # fmt: skip
     """The memory of answering `rows` texts of up to `length` tokens, by default the context."""
     length = config.max_positions if length is None else length
     adapter = 0 if lora is None else 4 * count_adapter(config, lora)
     piece, size = min(PIECE, length), max(2, itemsize)
-    needs = _needs(itemsize, quantize)
-    copied = _layer_weights(config) * 4 if needs.copied and platform == "cpu" else 0
+    needs = _needs(itemsize, quantize, kernels)
+    copied = _copied_bytes(itemsize, quantize, platform, kernels)
     return Plan(
         weights=base_bytes(config, itemsize, quantize) + adapter,
         activations=max(
             _vectors(config, half, rows * piece, length, 4) for half in (needs.attention, needs.ffw)
         ),
-        copies=copied,
+        copies=copied * _layer_weights(config),
         logits=_logits(config, rows, 1), cache=cache_bytes(config, rows, length, size),
     )  # fmt: skip
 
@@ -204,7 +210,7 @@ def plan_running(
 def advice(given: Tuning) -> Iterator[tuple[str, Plan]]:
     """(what to change, the plan then), what saves most first.
 
-    Fewer bytes a weight go with recomputing: XLA:CPU's copies would else take more than they save.
+    Fewer bytes a weight go with recomputing: copies on a CPU may else take more than they save.
     """
     now = plan_tuning(given).total
     changes: dict[str, dict[str, Any]] = {
@@ -243,8 +249,10 @@ def _vectors(config: GemmaConfig, held: Vectors, tokens: int, row: int, itemsize
     return int(tokens * (each * itemsize + held.scores * c.num_heads * row * 4))
 
 
-def _needs(itemsize: int, quantize: str | None) -> Needs:
-    return FLOAT32 if itemsize == 4 and quantize is None else BFLOAT16
+def _needs(itemsize: int, quantize: str | None, kernels: bool) -> Needs:
+    if quantize is None and itemsize == 4:
+        return FLOAT32
+    return NATIVE if kernels and quantize is None and itemsize == 2 else BFLOAT16
 
 
 def _logits(config: GemmaConfig, positions: int, copies: float) -> int:
@@ -252,13 +260,20 @@ def _logits(config: GemmaConfig, positions: int, copies: float) -> int:
     return int(4 * config.vocab_size * min(positions, chunk) * copies)
 
 
-def _copies(given: Tuning, layers: float) -> int:
-    if given.platform != "cpu" or not layers:
-        return 0
+def _copies(given: Tuning) -> int:
+    size = _copied_bytes(given.itemsize, given.quantize, given.platform, given.kernels)
     # Without recomputation both passes share one copy of each weight, which lives as long.
-    if given.remat == "off" or given.lora is None:
-        layers = given.config.num_layers
-    return int(4 * _layer_weights(given.config) / given.config.num_layers * layers)
+    shared = given.remat == "off" or given.lora is None
+    return size * _layer_weights(given.config) // (1 if shared else given.config.num_layers)
+
+
+def _copied_bytes(itemsize: int, quantize: str | None, platform: str, kernels: bool) -> int:
+    """Of the copy of a weight that a CPU multiplies with; 0 for none."""
+    if platform != "cpu" or (itemsize == 4 and quantize is None):
+        return 0
+    if not kernels:
+        return 4
+    return 0 if quantize is None else itemsize
 
 
 def _layer_weights(config: GemmaConfig) -> int:

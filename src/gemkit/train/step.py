@@ -5,6 +5,7 @@ so XLA never computes a gradient for it and the backward pass ends at the lowest
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,6 +96,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Params, BatchArrays], tuple[TrainState, StepResult]]:  # fmt: skip
     """A jitted (state, frozen weights, batch) → (state, result); the old state is consumed.
 
+    The same arguments give the same function, so that a second run need not compile it again.
+
     Args:
       remat: which activations the backward pass computes again, see `transformer.hidden`.
       accumulate: batches a step; with more than one, the batch's arrays have them as a leading
@@ -102,7 +105,14 @@ def make_train_step(
       ema: decay of the moving average of the trained tree (Polyak and Juditsky 1992), at step t
         at most (1 + t) / (10 + t), so that it forgets the start.
     """
+    return _train_step(config, _hashable(lora), optimizer, remat, accumulate, ema)
 
+
+@functools.lru_cache(maxsize=4)
+def _train_step(
+    config: GemmaConfig, lora: Lora | None, optimizer: optax.GradientTransformation,
+    remat: Remat, accumulate: int, ema: float | None,
+) -> Any:  # fmt: skip
     def sum_gradients(
         trained: Any, frozen: Params, batch: BatchArrays, key: jax.Array
     ) -> tuple[Any, Sums]:
@@ -174,9 +184,20 @@ def _averaged(average: Any, trained: Any, step: jax.Array, ema: float | None) ->
 def make_valid_step(
     config: GemmaConfig, lora: Lora | None
 ) -> Callable[[Any, Params, BatchArrays], Sums]:
-    """A jitted (trained tree, frozen weights, batch) → sums, without dropout."""
+    """A jitted (trained tree, frozen weights, batch) → sums, without dropout.
 
+    The same arguments give the same function.
+    """
+    return _valid_step(config, _hashable(lora))
+
+
+@functools.lru_cache(maxsize=4)
+def _valid_step(config: GemmaConfig, lora: Lora | None) -> Any:
     def step(trained: Any, frozen: Params, batch: BatchArrays) -> Sums:
         return loss_sums(assemble(frozen, trained, lora), config, batch, frozen_head=True)
 
     return jax.jit(step)
+
+
+def _hashable(lora: Lora | None) -> Lora | None:
+    return lora and dataclasses.replace(lora, targets=tuple(lora.targets))

@@ -102,3 +102,9 @@ def test_errors(tree: params.Params, vocab: Any) -> None:
             given(prompts, total_generation_steps=3)
     with pytest.raises(GemkitError, match="total_generation_steps is 0"):
         given(["b"], total_generation_steps=0)
+    with pytest.raises(GemkitError, match="sentencepiece.SentencePieceProcessor"):
+        make(tree, object())
+    with pytest.raises(GemkitError, match="pass that to Sampler"):
+        sampler.Sampler(given.transformer, vocab, tree)(["b"], total_generation_steps=3)
+    with pytest.raises(GemkitError, match="no init here.*load_and_format_params"):
+        getattr(given.transformer, "init")  # noqa: B009

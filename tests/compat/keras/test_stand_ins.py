@@ -1,6 +1,7 @@
 """Stand-ins keep settings, give them back and seed what the shims draw from."""
 
 import copy
+import importlib
 import random
 
 import numpy as np
@@ -79,3 +80,22 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
     assert not model.stop_training
     callback.on_train_batch_end(1, {"loss": float("nan")})
     assert model.stop_training
+
+
+@pytest.mark.parametrize("module, name, instead", [
+    ("keras", "layers", "jax.numpy"), ("keras.optimizers", "RMSprop", "Adam, AdamW or SGD"),
+    ("keras.optimizers.schedules", "Other", "optax"), ("keras.losses", "Hinge", "from_logits=True"),
+    ("keras.metrics", "Mean", "gemkit evaluate"), ("keras.callbacks", "CSVLogger", "gemkit.tune"),
+    ("keras_nlp", "layers", "KerasNLP itself"), ("keras_nlp.models", "GPT2CausalLM", "Gemma"),
+    ("keras_nlp.samplers", "ContrastiveSampler", "generate"), ("keras_hub", "layers", "KerasNLP"),
+    ("keras_hub.models", "BertTokenizer", "Gemma"), ("gemma", "gm", "gemkit.tune"),
+    ("gemma.params", "nest_params", "load_and_format_params"),
+    ("gemma.transformer", "Block", "Transformer.apply"), ("gemma.sampler", "Other", "Sampler"),
+])  # fmt: skip
+def test_names_without_a_counterpart(module: str, name: str, instead: str) -> None:
+    found = importlib.import_module(f"gemkit.compat.{module}")
+    assert not hasattr(found, name)
+    with pytest.raises(UsageError, match=f"has no {name}; expected .*{instead}"):
+        getattr(found, name)
+    with pytest.raises(ImportError):
+        exec(f"from gemkit.compat.{module} import {name}")

@@ -52,6 +52,19 @@ def test_stops_stay_in_the_text_unless_special(lm: Any) -> None:
     assert whole.startswith(cut) and len(cut) < len(whole)
 
 
+def test_arguments_that_cannot_be(lm: Any) -> None:
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (3, {}, "the prompt is a int"), ([3], {}, "a text is a int"),
+        ("b", {"max_length": -4}, "max_length is -4"),
+        ("b", {"stop_token_ids": 5}, "stop_token_ids is 5.*token_to_id"),
+        ("b", {"stop_token_ids": ["."]}, r"stop_token_ids is \['.'\]"),
+        ("b", {"temperature": 0.7}, r"generate got temperature.*compile\(sampler"),
+    ]  # fmt: skip
+    for prompt, more, said in cases:
+        with pytest.raises(UsageError, match=said):
+            lm.generate(prompt, **{"max_length": 9, **more})
+
+
 def test_arrays_without_a_preprocessor(preset: Path) -> None:
     lm = keras_nlp.models.GemmaCausalLM.from_preset(preset, preprocessor=None)
     inputs = {"token_ids": np.asarray([[2, 9, 8, 0, 0, 0]]), "padding_mask": [[1, 1, 1, 0, 0, 0]]}
@@ -140,6 +153,26 @@ def test_summary(lm: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert lm.count_params() == base + added
 
 
+def test_summary_and_sizes_of_the_backbone(lm: Any) -> None:
+    """The rows add up to the total, with an adapter too."""
+    backbone = lm.backbone
+    for rank in (None, 3):
+        if rank is not None:
+            backbone.enable_lora(rank)
+        said: list[str] = []
+        backbone.summary(print_fn=said.append)
+        cells = [line.split("│") for line in said[0].splitlines() if line.startswith("│")]
+        counts = [int(row[3].replace(",", "")) for row in cells if row[3].strip()]
+        assert sum(counts) == backbone.count_params()
+        assert f" Total params: {backbone.count_params():,} (" in said[0]
+    c = backbone.model_config
+    assert (backbone.num_layers, backbone.hidden_dim) == (c.num_layers, c.hidden_size)
+    assert (backbone.vocabulary_size, backbone.intermediate_dim) == (320, 80)
+    assert backbone.trainable and lm.trainable
+    with pytest.raises(UsageError, match="enable_lora"):
+        lm.trainable = False
+
+
 def test_gemma_3_has_its_names(small_model: Path, tmp_path: Path) -> None:
     """A Hugging Face folder serves as a preset too; its context limits answers."""
     lm = keras_nlp.models.GemmaCausalLM.from_preset(str(small_model))
@@ -186,9 +219,12 @@ def test_a_backbone_from_sizes_and_the_dtype(preset: Path) -> None:
 def test_what_there_is_not_says_so(lm: Any, preset: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="gemkit fetch gemma_2b_en"):
         keras_nlp.models.GemmaCausalLM.from_preset("gemma_2b_en")
-    with pytest.raises(UsageError, match="no predict here.*language_model"):
+    with pytest.raises(UsageError, match="no predict here; expected generate"):
         lm.predict(["x"])
     assert not hasattr(lm.backbone, "quantize")
+    with pytest.raises(UsageError, match="no save_weights here; expected save_to_preset"):
+        lm.save_weights("x")
+    assert "gemma_2b_en" in keras_nlp.models.GemmaCausalLM.presets
     with pytest.raises(GemkitError, match="float32"):
         keras_nlp.models.GemmaCausalLM.from_preset(preset, dtype="int8")
     with pytest.raises(UsageError, match="weighted_metrics"):

@@ -8,7 +8,7 @@ import pytest
 
 from gemkit.compat import keras
 from gemkit.compat.keras_nlp.progress import ProgressLines
-from gemkit.errors import UsageError
+from gemkit.errors import TrainingError, UsageError
 
 TEXTS = ["the soup was warm", "bread", "again and again the soup was cold", "tea", "cold tea"]
 
@@ -124,6 +124,18 @@ def test_callbacks(lm: Any) -> None:
     with pytest.raises(UsageError, match="a schedule as learning_rate"):
         lm.fit(data, epochs=2, batch_size=1, verbose=0,
                callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=faster)])  # fmt: skip
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(lm: Any) -> None:
+    """The weights stay those of the last whole epoch, and training can begin anew."""
+    compiled(lm)
+    before = lm.get_weights()
+    lm.compile(optimizer=keras.optimizers.SGD(float("inf")))
+    with pytest.raises(TrainingError, match="expected a finite number"):
+        lm.fit(TEXTS, batch_size=1, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, lm.get_weights(), strict=True))
+    lm.compile(optimizer=keras.optimizers.SGD(1e-3))
+    assert np.isfinite(lm.fit(TEXTS, batch_size=5, verbose=0).history["loss"][0])
 
 
 @pytest.mark.parametrize("given, hint", [

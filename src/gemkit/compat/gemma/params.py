@@ -9,6 +9,7 @@ import jax
 from gemkit.checkpoint.hub.handles import locate
 from gemkit.checkpoint.load import load_checkpoint
 from gemkit.compat.gemma.tree import to_tree
+from gemkit.compat.missing import names_missing
 from gemkit.model.config import GemmaConfig
 
 
@@ -49,3 +50,9 @@ def load_and_format_params(path: str | Path) -> Params:
     """
     loaded = load_checkpoint(locate(path))
     return Params({"transformer": to_tree(loaded.config, loaded.params)}, loaded.config)
+
+
+__getattr__ = names_missing(
+    __name__,
+    "load_and_format_params(path), which reads every format",
+)

@@ -16,6 +16,7 @@ from gemkit.compat.gemma.transformer import (
     make_causal_attn_mask,
 )
 from gemkit.compat.gemma.tree import from_tree
+from gemkit.compat.missing import names_missing
 from gemkit.errors import GenerationError, UsageError
 from gemkit.generate.sampling import Sampling
 
@@ -55,6 +56,11 @@ class Sampler:
     def __init__(
         self, transformer: Transformer, vocab: Any, params: Mapping[str, Any]
     ) -> None:
+        if not hasattr(vocab, "EncodeAsIds"):
+            raise UsageError(
+                f"vocab is a {type(vocab).__name__}", "a sentencepiece.SentencePieceProcessor",
+                "gemkit's lm.generate has its own vocabulary",
+            )  # fmt: skip
         self.transformer, self.vocab, self.params = transformer, vocab, params
 
     @property
@@ -126,3 +132,5 @@ class Sampler:
             )  # fmt: skip
             found.append(np.asarray(out[0, max(start - 1, 0) : -1]))
         return found
+
+__getattr__ = names_missing(__name__, "Sampler, or gemkit's lm.generate, which has settings")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from gemkit.checkpoint.flax.config import recognise_config
 from gemkit.compat.gemma.tree import from_tree
+from gemkit.compat.missing import Shim, names_missing
 from gemkit.errors import UsageError
 from gemkit.model import layers
 from gemkit.model.attention import causal_mask
@@ -89,10 +90,15 @@ class TransformerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Transformer:
+class Transformer(Shim):
     """The model without its parameters; hashable, so it may be a static argument of a jit."""
 
     config: TransformerConfig
+
+    own_way = "apply, or gemkit's own model, which gemkit.load gives"
+    ways = {
+        "init": "load_and_format_params, or gemkit.model.weights.init_params for random ones",
+    }
 
     def apply(
         self, variables: Mapping[str, Any], last_tokens: jax.Array, positions: jax.Array,
@@ -136,7 +142,7 @@ class Transformer:
         x = layers.rms_norm(x, params["final_norm"], config.norm_eps)
         return logits(params, config, x), None
 
-    def init_cache(self, *_: Any) -> None:
+    def init_cache(self, *_: Any, **__: Any) -> None:
         """Not here: `Sampler` keeps a cache of its own.
 
         Raises:
@@ -175,3 +181,5 @@ def _shapes(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, .
         elif name.endswith("attn/qkv_einsum/w"):
             found[name.replace("qkv_", "kv_") + "#0"] = tuple(child.shape[1:])
     return found
+
+__getattr__ = names_missing(__name__, "Transformer.apply, or the parts in gemkit.model.transformer")

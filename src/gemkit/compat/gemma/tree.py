@@ -47,7 +47,8 @@ def from_tree(config: GemmaConfig, tree: Mapping[str, Any]) -> Params:
         if name not in arrays:
             raise UsageError(
                 f"the parameters have no {name}; they begin {', '.join([*arrays][:2])}",
-                "the tree below 'transformer'", "pass {'params': params['transformer']}",
+                "the tree params['transformer']",
+                "pass that to Sampler, and {'params': that} to Transformer.apply",
             )  # fmt: skip
         for number, member in enumerate(members):
             part = arrays[name][number] if "#" in members[-1] else arrays[name]

@@ -3,6 +3,8 @@
 from collections.abc import Callable as Function
 from typing import Any
 
+from gemkit.compat.missing import names_missing
+
 Logs = dict[str, float]
 
 
@@ -111,10 +113,15 @@ class EarlyStopping(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends the run when the loss is not a number."""
+    """Ends the run when the loss is not a number; `fit` does so by itself, with an error."""
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Looks at the loss."""
         loss = (logs or {}).get("loss", 0.0)
         if loss != loss or loss in (float("inf"), float("-inf")):
             self.model.stop_training = True
+
+
+__getattr__ = names_missing(
+    __name__, "one of those here; gemkit.tune has patience, checkpoint_every and tensorboard"
+)

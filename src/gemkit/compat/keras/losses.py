@@ -1,6 +1,7 @@
 """The loss of a language model, by Keras' name."""
 
 from gemkit.compat.keras.described import Described
+from gemkit.compat.missing import names_missing
 
 
 class SparseCategoricalCrossentropy(Described):
@@ -15,3 +16,6 @@ class SparseCategoricalCrossentropy(Described):
         super().__init__(
             name, from_logits=from_logits, ignore_class=ignore_class, reduction=reduction
         )
+
+
+__getattr__ = names_missing(__name__, "SparseCategoricalCrossentropy(from_logits=True)")

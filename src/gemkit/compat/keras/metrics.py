@@ -3,6 +3,7 @@
 from typing import Any
 
 from gemkit.compat.keras.described import Described
+from gemkit.compat.missing import names_missing
 
 
 class SparseCategoricalAccuracy(Described):
@@ -12,3 +13,6 @@ class SparseCategoricalAccuracy(Described):
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype=dtype)
+
+
+__getattr__ = names_missing(__name__, "SparseCategoricalAccuracy; gemkit evaluate has others")

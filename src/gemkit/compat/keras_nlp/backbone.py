@@ -1,7 +1,8 @@
 """KerasNLP's backbone: the weights of a Gemma, and the adapter that tunes them."""
 
 import random
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from gemkit.checkpoint.keras import lora as keras_lora
 from gemkit.checkpoint.keras.config import family, read_config
 from gemkit.checkpoint.load import load_checkpoint, read_shape
 from gemkit.checkpoint.save import save_checkpoint
-from gemkit.compat.keras_nlp.shim import Shim, floatx
-from gemkit.compat.keras_nlp.summary import Counts
+from gemkit.compat.keras import config as keras_config
+from gemkit.compat.keras_nlp.summary import Counts, backbone_rows, model_table
+from gemkit.compat.missing import Shim
 from gemkit.errors import ConfigError, UsageError
 from gemkit.model import transformer
 from gemkit.model.config import GemmaConfig
@@ -26,6 +28,12 @@ from gemkit.text.tokenizer import Tokenizer
 
 _KINDS = {name: kind for kind, name in keras_lora.LAYER_NAMES.items()} | {
     "query_dense": "q", "key_dense": "k", "value_dense": "v", "output_dense": "o",
+}  # fmt: skip
+
+# Keras' names of sizes → gemkit's.
+_SIZES = {
+    "vocabulary_size": "vocab_size", "num_layers": "num_layers", "num_query_heads": "num_heads",
+    "num_key_value_heads": "num_kv_heads", "hidden_dim": "hidden_size", "head_dim": "head_dim",
 }  # fmt: skip
 
 
@@ -41,14 +49,19 @@ class GemmaBackbone(Shim):
       lora, adapter: the adapter in Keras' form, None without one.
     """
 
-    own_way = "lm.language_model is gemkit's own model"
+    own_way = "gemkit's own lm.language_model, or backbone.params, the weights"
+    ways = {
+        "quantize": 'gemkit.load(name, quantize="int8")',
+        "save_weights": "save_lora_weights for an adapter, save_to_preset for all",
+        "load_weights": "load_lora_weights for an adapter, from_preset for all",
+    }
 
     def __init__(self, dtype: str | None = None, **settings: Any) -> None:
         config = read_config(
             {"class_name": type(self).__name__, "config": settings}, type(self).__name__
         )
         seed = random.getrandbits(32)
-        self._hold(config, init_params(config, seed, jnp.dtype(dtype or floatx())))
+        self._hold(config, init_params(config, seed, jnp.dtype(dtype or _floatx())))
 
     @classmethod
     def of(cls, config: GemmaConfig, base: Params) -> "GemmaBackbone":
@@ -159,6 +172,34 @@ class GemmaBackbone(Shim):
         self.lora = Lora(rank=lora.rank, targets=lora.targets, form="keras")
         self.adapter = {path: _shared(pair, lora.rank) for path, pair in adapter.items()}
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _SIZES:
+            return getattr(self.model_config, _SIZES[name])
+        return super().__getattr__(name)
+
+    @property
+    def intermediate_dim(self) -> int:
+        """Width of the gate and the layer beside it, together as Keras counts it."""
+        return 2 * self.model_config.intermediate_size
+
+    @property
+    def trainable(self) -> bool:
+        """Whether `fit` changes the weights: True; with LoRA it changes the adapter alone."""
+        return True
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not value:
+            raise UsageError("trainable is False", "True", "enable_lora(rank) freezes the weights")
+
+    def summary(
+        self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None,
+        **_: Any,
+    ) -> None:  # fmt: skip
+        """Prints Keras' table of the layers, and the totals."""
+        rows = backbone_rows(self.model_config, self.lora, family(self.model_config).capitalize())
+        (print_fn or print)(model_table(self.name, rows, self.counts, line_length))
+
     def count_params(self) -> int:
         """All parameters, the adapter's as Keras counts them."""
         return self.counts.base + self.counts.adapter
@@ -214,7 +255,7 @@ def load_preset(
     preset: str | Path, load_weights: bool = True, dtype: str | None = None
 ) -> tuple[GemmaBackbone, Tokenizer | None, Path]:
     """Weights, vocabulary and folder of a preset's name or a folder."""
-    wanted = dtype or floatx()
+    wanted = dtype or _floatx()
     if wanted not in FLOAT_DTYPES:
         raise UsageError(
             f"dtype is {dtype}", ", ".join(FLOAT_DTYPES), "quantised weights have no counterpart"
@@ -226,6 +267,12 @@ def load_preset(
         return GemmaBackbone.of(config, base), Tokenizer.from_file(path), path
     loaded = load_checkpoint(path, wanted)
     return GemmaBackbone.of(loaded.config, loaded.params), loaded.tokenizer, path
+
+
+def _floatx() -> str:
+    """The dtype models are loaded in: Keras' if Keras is in use, else the stand-in's."""
+    keras, chosen = sys.modules.get("keras"), keras_config.floatx()
+    return chosen if keras is None or chosen != "float32" else str(keras.config.floatx())
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -1,9 +1,9 @@
 """KerasNLP's `GemmaCausalLM` on gemkit's engine and training loop."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from gemkit.compat.keras_nlp.backbone import GemmaBackbone, load_preset
 from gemkit.compat.keras_nlp.optimizer import check_loss, metric_names, optimizer_named
 from gemkit.compat.keras_nlp.preprocessor import GemmaCausalLMPreprocessor, stored_settings
 from gemkit.compat.keras_nlp.rows import to_rows
-from gemkit.compat.keras_nlp.shim import Shim
 from gemkit.compat.keras_nlp.summary import model_table, preprocessor_table
 from gemkit.compat.keras_nlp.tokenizer import GemmaTokenizer, as_text
+from gemkit.compat.missing import Shim
 from gemkit.errors import UsageError
 from gemkit.generate.beam import beam_search
 from gemkit.language_model import LanguageModel
+from gemkit.model.variants import VARIANTS
 
 END_OF_TURN = "<end_of_turn>"
 
@@ -35,7 +36,16 @@ class GemmaCausalLM(Shim):
       stop_training: set by a callback, ends `fit`.
     """
 
-    own_way = "lm.language_model is gemkit's own model: generate, chat, complete, choose, save"
+    own_way = "gemkit's own lm.language_model: generate, chat, complete, choose, save"
+    ways = {
+        "predict": "generate(prompts), or score(token_ids) for logits",
+        "save": "save_to_preset(folder)",
+        "save_weights": "save_to_preset(folder), or backbone.save_lora_weights(file)",
+        "load_weights": "from_preset(folder), or backbone.load_lora_weights(file)",
+        "quantize": 'gemkit.load(name, quantize="int8")',
+        "export": "save_to_preset(folder), then gemkit convert",
+    }
+    presets: ClassVar[Mapping[str, str]] = {v.name: v.kaggle for v in VARIANTS.values()}
 
     def __init__(
         self, backbone: GemmaBackbone, preprocessor: GemmaCausalLMPreprocessor | None = None,
@@ -143,7 +153,7 @@ class GemmaCausalLM(Shim):
 
     def generate(
         self, inputs: Any, max_length: int | None = None, stop_token_ids: Any = "auto",
-        strip_prompt: bool = False,
+        strip_prompt: bool = False, **more: Any,
     ) -> Any:  # fmt: skip
         """Continues a prompt, or several as one batch: str → str, list → list.
 
@@ -158,13 +168,23 @@ class GemmaCausalLM(Shim):
 
         Raises:
           GenerationError: a prompt longer than the model's context.
+          UsageError: other arguments, or prompts that are no texts.
         """
+        if more:
+            raise UsageError(
+                f"generate got {', '.join(more)}", "inputs, max_length and stop_token_ids",
+                "choose tokens by compile(sampler=...), or use lm.language_model.generate",
+            )  # fmt: skip
         if self.preprocessor is None:
             return self._generate_ids(inputs, stop_token_ids)
         given = inputs["prompts"] if isinstance(inputs, Mapping) else inputs
         single = isinstance(given, str | bytes)
+        if not single and not isinstance(given, Iterable):
+            raise UsageError(f"the prompt is a {type(given).__name__}", "a string, or a list")
         texts = [as_text(text) for text in ([given] if single else given)]
         length = max_length or self.preprocessor.sequence_length
+        if length < 1:
+            raise UsageError(f"max_length is {max_length}", "at least 1, of prompt and answer")
         prompts = self.preprocessor.prompt_ids(texts, length)
         tokenizer = self.preprocessor.tokenizer
         ends = self._ends(stop_token_ids)
@@ -231,6 +251,15 @@ class GemmaCausalLM(Shim):
         return found if return_dict else list(found.values())
 
     @property
+    def trainable(self) -> bool:
+        """Whether `fit` changes anything: True."""
+        return self.backbone.trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.backbone.trainable = value
+
+    @property
     def measure_names(self) -> tuple[str, ...]:
         """What the accuracy is reported as."""
         return self._metrics
@@ -287,7 +316,7 @@ class GemmaCausalLM(Shim):
         if stop_token_ids is None:
             return []
         if not isinstance(stop_token_ids, str):
-            return [int(token) for token in stop_token_ids]
+            return _ids(stop_token_ids)
         if self.preprocessor is None:
             raise UsageError(
                 "there is no preprocessor, and stop_token_ids is 'auto'", "None, or token ids"
@@ -334,6 +363,16 @@ class GemmaCausalLM(Shim):
 
 class Gemma3CausalLM(GemmaCausalLM):
     """The same for Gemma 3."""
+
+
+def _ids(given: Any) -> list[int]:
+    tokens = list(given) if isinstance(given, Iterable) else [given]
+    if not isinstance(given, Iterable) or any(isinstance(token, str) for token in tokens):
+        raise UsageError(
+            f"stop_token_ids is {given!r}", '"auto", None, or a list of token ids',
+            "preprocessor.tokenizer.token_to_id gives the id of a token",
+        )  # fmt: skip
+    return [int(token) for token in tokens]
 
 
 CausalLM = GemmaCausalLM

@@ -16,9 +16,15 @@ from gemkit.compat.keras_nlp.preprocessor import (
 from gemkit.compat.keras_nlp.tokenizer import Gemma3Tokenizer as Gemma3Tokenizer
 from gemkit.compat.keras_nlp.tokenizer import GemmaTokenizer as GemmaTokenizer
 from gemkit.compat.keras_nlp.tokenizer import Tokenizer as Tokenizer
+from gemkit.compat.missing import names_missing
 
 __all__ = [
     "Backbone", "CausalLM", "CausalLMPreprocessor", "Gemma3Backbone", "Gemma3CausalLM",
     "Gemma3CausalLMPreprocessor", "Gemma3Tokenizer", "GemmaBackbone", "GemmaCausalLM",
     "GemmaCausalLMPreprocessor", "GemmaTokenizer", "Tokenizer",
 ]  # fmt: skip
+
+__getattr__ = names_missing(
+    __name__,
+    "Gemma, such as GemmaCausalLM; others need KerasNLP itself",
+)

@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 from gemkit.compat.keras.described import Described
+from gemkit.compat.missing import names_missing
 from gemkit.errors import UsageError
 from gemkit.generate.sampling import Sampling
 
@@ -51,7 +52,7 @@ class BeamSampler(Sampler):
     """The likeliest answer a beam search finds.
 
     Unlike KerasNLP's, a beam that has ended keeps its probability and competes with those that go
-    on; there it goes on itself until all have ended.
+    on; there it goes on itself until all have ended. What ends it is not in the text.
     """
 
     def __init__(
@@ -107,3 +108,8 @@ def sampling_of(sampler: Any, seed: int) -> Sampling:
 __all__ = [
     "BeamSampler", "GreedySampler", "RandomSampler", "Sampler", "TopKSampler", "TopPSampler", "get",
 ]  # fmt: skip
+
+__getattr__ = names_missing(
+    __name__,
+    "one of those here; lm.language_model.generate has more",
+)

@@ -2,7 +2,12 @@
 
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
+
+from gemkit.adapt.lora import Lora, count_adapter
+from gemkit.model.config import GemmaConfig
+from gemkit.model.weights import specs
 
 LINE_LENGTH = 108
 
@@ -25,6 +30,29 @@ Rows = Sequence[tuple[str, ...]]
 _COLUMNS = (("Layer (type)", "left"), ("Output Shape", "left"), ("Param #", "right"),
             ("Connected to", "left"))  # fmt: skip
 _WIDTHS = (0.3, 0.56, 0.74, 1.0)
+
+
+def backbone_rows(config: GemmaConfig, lora: Lora | None, kind: str) -> Rows:
+    """The layers of a backbone; `kind` begins the name of its blocks' class."""
+    shape, table = f"(None, None, {config.hidden_size})", config.vocab_size * config.hidden_size
+    sizes = {path: math.prod(spec.shape) for path, spec in specs(config).items()}
+    adapter = count_adapter(config, lora) // config.num_layers if lora is not None else 0
+    rows = [
+        ("token_ids (InputLayer)", "(None, None)", "0", "-"),
+        ("token_embedding (ReversibleEmbedding)", shape, f"{table:,}", "token_ids[0][0]"),
+        ("multiply (Multiply)", shape, "0", "token_embedding[0][0]"),
+        ("padding_mask (InputLayer)", "(None, None)", "0", "-"),
+    ]
+    before = "multiply"
+    for layer in range(config.num_layers):
+        own = sum(n for path, n in sizes.items() if path.startswith(f"layers.{layer}."))
+        rows.append((
+            f"decoder_block_{layer} ({kind}DecoderBlock)", shape, f"{own + adapter:,}",
+            f"{before}[0][0], padding_mask[0][0]",
+        ))  # fmt: skip
+        before = f"decoder_block_{layer}"
+    norm = f"{config.hidden_size:,}"
+    return [*rows, ("final_normalization (RMSNormalization)", shape, norm, f"{before}[0][0]")]
 
 
 def model_table(name: str, rows: Rows, counts: Counts, line_length: int | None = None) -> str:

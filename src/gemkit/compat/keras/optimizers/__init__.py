@@ -5,6 +5,7 @@ from typing import Any
 
 from gemkit.compat.keras.described import Described
 from gemkit.compat.keras.optimizers import schedules as schedules
+from gemkit.compat.missing import names_missing
 from gemkit.errors import UsageError
 
 # What Keras' constructors take besides the arguments below.
@@ -90,3 +91,9 @@ class SGD(Optimizer):
         super().__init__(
             learning_rate, weight_decay, name, common, momentum=momentum, nesterov=nesterov
         )
+
+
+__getattr__ = names_missing(
+    __name__,
+    "Adam, AdamW or SGD; gemkit.tune takes any optax transformation",
+)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gemkit.compat.keras.described import Described
+from gemkit.compat.missing import names_missing
 from gemkit.errors import UsageError
 
 
@@ -121,3 +122,6 @@ class PolynomialDecay(LearningRateSchedule):
         part = (1 - min(place, steps) / steps) ** self.power
         end = self.end_learning_rate
         return float((self.initial_learning_rate - end) * part + end)
+
+
+__getattr__ = names_missing(__name__, "one of those here; gemkit.tune takes any of optax")
