@@ -1,11 +1,13 @@
 """Loading and converting a checkpoint beside reading and copying its bytes.
 
-Before each measurement the files leave the page cache, so that both sides wait for the disk. One
-round, as 5 GB are read, loaded, copied and converted twice; each side is a process of its own.
+Before each measurement the files leave the page cache, so that both sides wait for the disk. Reading
+and loading take turns; there is one round of copying and converting 5 GB, which wears the disk. Each
+side is a process of its own.
 """
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -58,20 +60,21 @@ def run(size: Size) -> list[Row]:
                 folder, CONVERT, str(source), str(folder / "m.gguf"), "gguf", "q8_0"
             ),
         }
-        found = {
-            name: {part: [figure] for part, figure in side().items()}
-            for name, side in sides.items()
-        }
+        found: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
+        often = ("import", "read", "load")
+        for name in (*often * size.rounds, *(name for name in sides if name not in often)):
+            for part, figure in sides[name]().items():
+                found[name].setdefault(part, []).append(figure)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    bare = found["import"]["seconds"]
+    bare = statistics.median(found["import"]["seconds"])
 
     def beyond(name: str) -> list[float]:
-        return rates(stored, [a - b for a, b in zip(found[name]["seconds"], bare, strict=True)])
+        return rates(stored, [seconds - bare for seconds in found[name]["seconds"]])
 
     read, copied = (rates(stored, found[name]["seconds"]) for name in ("read", "copy"))
     what = f"{count_parameters(config) / 1e9:.1f}B parameters in bfloat16, {stored:.1f} GB"
-    peak = [most / GIGABYTE - stored for most in found["load"]["bytes"]]
+    peak = [bytes / GIGABYTE - stored for bytes in found["load"]["bytes"]]
     return [
         beside("load a folder", "GB/s", beyond("load"), read,
                f"{what}; ratio to reading the bytes; imports left out", at_least=1),
