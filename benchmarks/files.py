@@ -1,8 +1,8 @@
 """Loading and converting a checkpoint beside reading and copying its bytes.
 
-Before each measurement the files leave the page cache, so that both sides wait for the disk. Reading
-and loading take turns; there is one round of copying and converting 5 GB, which wears the disk. Each
-side is a process of its own.
+Before each measurement the files leave the page cache, so that both sides wait for the disk.
+Reading and loading take turns; 5 GB are copied and converted once. Each side is a process of its
+own.
 """
 
 import os

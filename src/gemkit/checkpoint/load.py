@@ -61,15 +61,12 @@ def load_checkpoint(path: Path, dtype: Any = None, quantize: str | None = None) 
         stored = source.tensors.found
         target = stored_dtype(row, source) if dtype is None else float_dtype(dtype)
         bits = leaf_bits(source.config, quantize)
-
-        def read(leaf: str) -> Any:
-            cell, shape = table[leaf]
-            values = read_leaf(stored[cell.name], cell, source.config, shape, target)
-            return _quantized(values, bits.get(leaf))
-
-        # Two at a time: the disk goes on while one is copied.
-        with ThreadPoolExecutor(2) as pool:
-            leaves = dict(zip(table, pool.map(read, table), strict=True))
+        leaves = {
+            leaf: _quantized(
+                read_leaf(stored[cell.name], cell, source.config, shape, target), bits.get(leaf)
+            )
+            for leaf, (cell, shape) in table.items()
+        }  # fmt: skip
         changed = sum(
             cell.layout is not SAME or stored[cell.name].dtype != target
             for cell, _ in table.values()

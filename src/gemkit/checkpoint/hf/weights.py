@@ -21,6 +21,7 @@ from gemkit.checkpoint.files import (
     Source,
     Stored,
     Tensors,
+    read_ahead,
     read_json,
     shard_path,
     tokenizer_in,
@@ -172,7 +173,8 @@ def _stored(path: Path, name: str, entry: Mapping[str, Any], start: int) -> Stor
 
     def read() -> np.ndarray:
         # A mapping per tensor goes away with it; one of the whole file would stay resident.
-        offset = start + entry["data_offsets"][0]
+        offset, end = (start + place for place in entry["data_offsets"])
+        read_ahead(path, offset, end - offset)
         return np.memmap(path, mode="r", dtype=_NUMPY[code], offset=offset, shape=shape)
 
     return Stored(name, shape, _NUMPY[code].name if code in _NUMPY else code, read)
