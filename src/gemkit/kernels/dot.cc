@@ -6,6 +6,7 @@
 // columns, put in the order of the dot instruction by the thread that uses them.
 
 #include <immintrin.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -71,7 +72,16 @@ struct Scratch {
   ~Scratch() { std::free(data); }
 };
 
-thread_local Scratch strip_memory, rows_memory;
+// Asks for large pages under a result that is about to be written for the first time: touching a
+// page costs as much as computing what goes into it.
+void in_large_pages(void* data, size_t bytes) {
+  constexpr uintptr_t page = 2 << 20;
+  uintptr_t begin = ((uintptr_t)data + page - 1) / page * page;
+  uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+  if (begin + 4 * page <= end) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+}
+
+thread_local Scratch strip_memory, rows_memory, sums_memory;
 
 // ------- results
 
@@ -86,6 +96,9 @@ void store_one(float* out, float value) { *out = value; }
 void store_one(Bf16* out, float value) {
   store(out, _mm512_set1_ps(value), 1);
 }
+
+// At most this many rows stream the weight from where it lies.
+constexpr int64_t kFewRows = 16;
 
 __mmask16 first(int64_t lanes) { return lanes >= 16 ? 0xffff : (1u << lanes) - 1; }
 
@@ -170,9 +183,19 @@ void stream(ffi::ThreadPool& pool, const typename In::Element* x, const typename
 
 // ------- many rows: strips of columns
 
-constexpr int64_t kRows = 12, kStrip = 32, kBlock = 20 * kRows;
+// Both dtypes are handled as words of 32 bits along K: a float, or two bfloat16 that the dot
+// instruction takes together.
+using Word = uint32_t;
 
-// 16 vectors of 16 pairs each, transposed.
+constexpr int64_t kRows = 12, kStrip = 32, kBlock = 20 * kRows, kWords = 2048;
+
+// A part of a product [rows, columns] whose operands are `depth` deep.
+struct Shape {
+  int64_t rows, columns, depth;
+  bool by_columns;  // the weight is [depth, columns] instead of [columns, depth]
+};
+
+// 16 vectors of 16 words each, transposed.
 void transpose(__m512i v[16]) {
   __m512i t[16];
   for (int i = 0; i < 16; i += 2) {
@@ -199,68 +222,94 @@ void transpose(__m512i v[16]) {
   }
 }
 
-// Columns c .. c + 31 of the product, as pairs along K: strip[K / 2][32][2]. The weight's rows
-// are the columns; those beyond the last are zeros.
-void strip_of_rows(const Bf16* w, Bf16* strip, int64_t count, int64_t depth) {
-  for (int64_t k = 0; k < depth; k += 32) {
-    int64_t taken = std::min<int64_t>(32, depth - k), pairs = (taken + 1) / 2;
+__m512i load_vector(const Bf16* p, int64_t count) { return FromBf16::load(p, count); }
+__m512i load_vector(const float* p, int64_t count) {
+  return _mm512_castps_si512(FromFloat::load(p, count));
+}
+
+// Columns c .. c + 31 of the product as strip[words][32]. The weight's rows, `pitch` apart, are the
+// columns; those beyond the last are zeros.
+template <typename In>
+void strip_of_rows(const typename In::Element* w, Word* strip, int64_t count, int64_t depth,
+                   int64_t pitch) {
+  constexpr int64_t each = In::width / 16;
+  for (int64_t k = 0; k < depth; k += In::width) {
+    int64_t taken = std::min(In::width, depth - k), words = (taken + each - 1) / each;
     for (int64_t half = 0; half < 2; ++half) {
       __m512i v[16];
       for (int64_t i = 0; i < 16; ++i) {
         int64_t c = half * 16 + i;
-        v[i] = c < count ? FromBf16::load(w + c * depth + k, taken) : _mm512_setzero_si512();
+        v[i] = c < count ? load_vector(w + c * pitch + k, taken) : _mm512_setzero_si512();
       }
       transpose(v);
-      for (int64_t p = 0; p < pairs; ++p)
-        _mm512_store_si512(strip + (k / 2 + p) * 64 + half * 32, v[p]);
+      for (int64_t i = 0; i < words; ++i)
+        _mm512_store_si512(strip + (k / each + i) * kStrip + half * 16, v[i]);
     }
   }
 }
 
-// The same where the weight's columns are the product's: w is [K, stride].
-void strip_of_columns(const Bf16* w, Bf16* strip, int64_t count, int64_t depth, int64_t stride) {
+// The same where the weight's columns, in rows `pitch` apart, are the product's.
+void strip_of_columns(const Bf16* w, Word* strip, int64_t count, int64_t depth, int64_t pitch) {
   __mmask32 lanes = (__mmask32)((uint64_t{1} << count) - 1);
-  // Unpacking works within quarters of a vector; this order of 32 columns makes it come out right.
-  const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-  (void)order;
   const __m512i low = _mm512_set_epi16(
       47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35,
       3, 34, 2, 33, 1, 32, 0);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   for (int64_t k = 0; k < depth; k += 2) {
-    __m512i even = _mm512_maskz_loadu_epi16(lanes, w + k * stride);
-    __m512i odd = k + 1 < depth ? _mm512_maskz_loadu_epi16(lanes, w + (k + 1) * stride)
+    __m512i even = _mm512_maskz_loadu_epi16(lanes, w + k * pitch);
+    __m512i odd = k + 1 < depth ? _mm512_maskz_loadu_epi16(lanes, w + (k + 1) * pitch)
                                 : _mm512_setzero_si512();
-    _mm512_store_si512(strip + k * 32, _mm512_permutex2var_epi16(even, low, odd));
-    _mm512_store_si512(strip + k * 32 + 32, _mm512_permutex2var_epi16(even, high, odd));
+    _mm512_store_si512(strip + k * 16, _mm512_permutex2var_epi16(even, low, odd));
+    _mm512_store_si512(strip + k * 16 + 16, _mm512_permutex2var_epi16(even, high, odd));
   }
 }
 
-// Rows of x as panel[K / 2][rows][2].
-void panel_of(const Bf16* x, Bf16* panel, int64_t rows, int64_t depth) {
-  int64_t pairs = (depth + 1) / 2;
-  auto* out = reinterpret_cast<uint32_t*>(panel);
+void strip_of_columns(const float* w, Word* strip, int64_t count, int64_t depth, int64_t pitch) {
+  __mmask16 left = first(count), right = first(std::max<int64_t>(0, count - 16));
+  for (int64_t k = 0; k < depth; ++k) {
+    _mm512_store_ps(strip + k * kStrip, _mm512_maskz_loadu_ps(left, w + k * pitch));
+    _mm512_store_ps(strip + k * kStrip + 16, _mm512_maskz_loadu_ps(right, w + k * pitch + 16));
+  }
+}
+
+// Rows of x, `pitch` apart, as panel[words][rows].
+template <typename Element>
+void panel_of(const Element* x, Word* panel, int64_t rows, int64_t depth, int64_t pitch) {
+  constexpr int64_t each = sizeof(Word) / sizeof(Element);
   for (int64_t r = 0; r < rows; ++r) {
-    const Bf16* row = x + r * depth;
-    for (int64_t p = 0; p < depth / 2; ++p) std::memcpy(out + p * rows + r, row + 2 * p, 4);
-    if (depth % 2) out[(pairs - 1) * rows + r] = row[depth - 1];
+    const Element* row = x + r * pitch;
+    int64_t i = 0;
+    for (; i < depth / each; ++i) std::memcpy(panel + i * rows + r, row + i * each, sizeof(Word));
+    if (depth % each) {
+      panel[i * rows + r] = 0;
+      std::memcpy(panel + i * rows + r, row + i * each, sizeof(Element));
+    }
   }
 }
 
-template <int ROWS, typename Out>
-void tile(const Bf16* panel, const Bf16* strip, Out* out, int64_t pairs, int64_t stride,
-          __mmask16 left, __mmask16 right) {
+__m512 add_words(FromBf16, __m512 sum, __m512i a, __m512i b) { return FromBf16::add(sum, a, b); }
+__m512 add_words(FromFloat, __m512 sum, __m512i a, __m512i b) {
+  return FromFloat::add(sum, _mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
+}
+
+template <int ROWS, typename In, typename Out>
+void tile(const Word* panel, const Word* strip, const float* before, Out* out, int64_t words,
+          int64_t stride, __mmask16 left, __mmask16 right) {
   __m512 sums[ROWS][2];
-  for (auto& row : sums) row[0] = row[1] = _mm512_setzero_ps();
-  auto* x = reinterpret_cast<const int32_t*>(panel);
-  for (int64_t p = 0; p < pairs; ++p) {
-    auto w0 = (__m512bh)_mm512_load_si512(strip + p * 64);
-    auto w1 = (__m512bh)_mm512_load_si512(strip + p * 64 + 32);
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; ++r) {
+    sums[r][0] = before ? _mm512_maskz_loadu_ps(left, before + r * stride) : _mm512_setzero_ps();
+    sums[r][1] =
+        before ? _mm512_maskz_loadu_ps(right, before + r * stride + 16) : _mm512_setzero_ps();
+  }
+  for (int64_t i = 0; i < words; ++i) {
+    __m512i w0 = _mm512_load_si512(strip + i * kStrip);
+    __m512i w1 = _mm512_load_si512(strip + i * kStrip + 16);
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; ++r) {
-      auto both = (__m512bh)_mm512_set1_epi32(x[p * ROWS + r]);
-      sums[r][0] = _mm512_dpbf16_ps(sums[r][0], both, w0);
-      sums[r][1] = _mm512_dpbf16_ps(sums[r][1], both, w1);
+      __m512i word = _mm512_set1_epi32(panel[i * ROWS + r]);
+      sums[r][0] = add_words(In(), sums[r][0], word, w0);
+      sums[r][1] = add_words(In(), sums[r][1], word, w1);
     }
   }
 #pragma GCC unroll 16
@@ -271,38 +320,67 @@ void tile(const Bf16* panel, const Bf16* strip, Out* out, int64_t pairs, int64_t
 }
 
 template <typename Out>
-using Tile = void (*)(const Bf16*, const Bf16*, Out*, int64_t, int64_t, __mmask16, __mmask16);
+using Tile = void (*)(const Word*, const Word*, const float*, Out*, int64_t, int64_t, __mmask16,
+                      __mmask16);
 
-template <typename Out, int... R>
+template <typename In, typename Out, int... R>
 Tile<Out> tile_of(int64_t rows, std::integer_sequence<int, R...>) {
-  static constexpr Tile<Out> tiles[] = {tile<R + 1, Out>...};
+  static constexpr Tile<Out> tiles[] = {tile<R + 1, In, Out>...};
   return tiles[rows - 1];
 }
 
-template <typename Out>
-void strips(ffi::ThreadPool& pool, const Bf16* x, const Bf16* w, Out* out, int64_t rows,
-            int64_t columns, int64_t depth, bool by_columns) {
-  int64_t pairs = (depth + 1) / 2;
-  Bf16* panels = rows_memory.at_least<Bf16>(std::min(rows, kBlock) * pairs * 2);
+// Adds the part of the product from k on, `depth` deep, to `before` (nothing if null).
+template <typename In, typename Out>
+void strips(ffi::ThreadPool& pool, const typename In::Element* x, const typename In::Element* w,
+            const float* before, Out* out, Shape shape, int64_t k, int64_t depth) {
+  constexpr int64_t each = In::width / 16;
+  int64_t words = (depth + each - 1) / each, rows = shape.rows, columns = shape.columns;
+  Word* panels = rows_memory.at_least<Word>(std::min(rows, kBlock) * words);
   for (int64_t from = 0; from < rows; from += kBlock) {
     int64_t here = std::min(kBlock, rows - from);
     parallel(pool, (here + kRows - 1) / kRows, [=](int64_t i) {
       int64_t r = i * kRows;
-      panel_of(x + (from + r) * depth, panels + r * pairs * 2, std::min(kRows, here - r), depth);
+      panel_of(x + (from + r) * shape.depth + k, panels + r * words, std::min(kRows, here - r),
+               depth, shape.depth);
     });
     parallel(pool, (columns + kStrip - 1) / kStrip, [=](int64_t i) {
       int64_t c = i * kStrip, count = std::min(kStrip, columns - c);
-      Bf16* strip = strip_memory.at_least<Bf16>(pairs * 64);
-      if (by_columns) strip_of_columns(w + c, strip, count, depth, columns);
-      else strip_of_rows(w + c * depth, strip, count, depth);
+      Word* strip = strip_memory.at_least<Word>(words * kStrip);
+      if (shape.by_columns) strip_of_columns(w + k * columns + c, strip, count, depth, columns);
+      else strip_of_rows<In>(w + c * shape.depth + k, strip, count, depth, shape.depth);
       for (int64_t r = 0; r < here; r += kRows) {
-        int64_t taken = std::min(kRows, here - r);
-        tile_of<Out>(taken, std::make_integer_sequence<int, kRows>())(
-            panels + r * pairs * 2, strip, out + (from + r) * columns + c, pairs, columns,
+        int64_t taken = std::min(kRows, here - r), at = (from + r) * columns + c;
+        tile_of<In, Out>(taken, std::make_integer_sequence<int, kRows>())(
+            panels + r * words, strip, before ? before + at : nullptr, out + at, words, columns,
             first(count), first(std::max<int64_t>(0, count - 16)));
       }
     });
   }
+}
+
+// A deep product is made in parts whose strips and rows stay in a core's own cache.
+template <typename In, typename Out>
+void product(ffi::ThreadPool& pool, const typename In::Element* x, const typename In::Element* w,
+             Out* out, Shape shape) {
+  constexpr int64_t part = kWords * (In::width / 16);
+  if (shape.depth <= 2 * part) {
+    strips<In>(pool, x, w, nullptr, out, shape, 0, shape.depth);
+    return;
+  }
+  float* sums = sums_memory.at_least<float>(shape.rows * shape.columns);
+  int64_t k = 0;
+  for (; k + part < shape.depth; k += part)
+    strips<In>(pool, x, w, k ? sums : nullptr, sums, shape, k, part);
+  strips<In>(pool, x, w, sums, out, shape, k, shape.depth - k);
+}
+
+template <typename In, typename Out>
+void dot(ffi::ThreadPool& pool, const typename In::Element* x, const typename In::Element* w,
+         Out* out, Shape shape) {
+  if (shape.rows <= kFewRows && !shape.by_columns)
+    stream<In>(pool, x, w, out, shape.rows, shape.columns, shape.depth);
+  else
+    product<In>(pool, x, w, out, shape);
 }
 
 template <typename T>
@@ -315,16 +393,14 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
   int64_t rows = xs[0], depth = xs[1], columns = transposed ? ws[1] : ws[0];
   if (depth != (transposed ? ws[0] : ws[1])) return ffi::Error::InvalidArgument("unequal depth");
   ffi::AnyBuffer out = *result;
-  bool wide = out.element_type() == ffi::F32;
-  if (x.element_type() == ffi::F32) {
-    stream<FromFloat>(pool, data<float>(x), data<float>(w), data<float>(out), rows, columns, depth);
-  } else if (rows <= 16 && !transposed) {
-    if (wide) stream<FromBf16>(pool, data<Bf16>(x), data<Bf16>(w), data<float>(out), rows, columns, depth);
-    else stream<FromBf16>(pool, data<Bf16>(x), data<Bf16>(w), data<Bf16>(out), rows, columns, depth);
-  } else {
-    if (wide) strips(pool, data<Bf16>(x), data<Bf16>(w), data<float>(out), rows, columns, depth, transposed);
-    else strips(pool, data<Bf16>(x), data<Bf16>(w), data<Bf16>(out), rows, columns, depth, transposed);
-  }
+  in_large_pages(out.untyped_data(), out.size_bytes());
+  Shape shape{rows, columns, depth, transposed};
+  if (x.element_type() == ffi::F32)
+    dot<FromFloat>(pool, data<float>(x), data<float>(w), data<float>(out), shape);
+  else if (out.element_type() == ffi::F32)
+    dot<FromBf16>(pool, data<Bf16>(x), data<Bf16>(w), data<float>(out), shape);
+  else
+    dot<FromBf16>(pool, data<Bf16>(x), data<Bf16>(w), data<Bf16>(out), shape);
   return ffi::Error::Success();
 }
 

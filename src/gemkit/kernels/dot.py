@@ -2,9 +2,8 @@
 
 XLA:CPU converts a bfloat16 matrix to float32 before it multiplies, in memory of its own; the
 kernel multiplies what lies there. Sums are float32 in every case. Measured on two Zen4 cores: 390
-GFLOP/s for many rows against XLA's 150 to 200, and 42 GB/s of weights for one row against 14;
-for float32 weights and 2 to 16 rows two to three times XLA's speed, which is the better one for
-any other number.
+GFLOP/s for many rows against XLA's 150 to 200, and 42 GB/s of weights for one row against 14. In
+float32 it is quicker than XLA for 2 to 16 rows, two to three times, and for a vocabulary's table.
 """
 
 import functools
@@ -17,17 +16,24 @@ from jax.ad_checkpoint import checkpoint_name
 
 from gemkit.kernels import library
 
-MOST_FLOAT32_ROWS = 16
+FEW_ROWS = 16
+"""Up to this many, float32 weights are multiplied natively too."""
+TABLE_ROWS = 2**15
+"""And from this many rows of a weight on: XLA:CPU copies a vocabulary's table to transpose it."""
 PRODUCT = "product"
 """The name of results that rematerialisation may keep."""
 
 
 def takes(x: Any, weight: Any) -> bool:
-    """Whether `product` can multiply x [..., K] and weight [N, K] on this machine."""
+    """Whether x [..., K] and weight [N, K] are better multiplied natively on this machine.
+
+    So is then x [..., N] with the weight [N, K], by `transposed_product`.
+    """
     if x.dtype != weight.dtype or weight.ndim != 2 or not math.prod((*x.shape, *weight.shape)):
         return False
     if weight.dtype == jnp.float32:
-        if not 1 < math.prod(x.shape[:-1]) <= MOST_FLOAT32_ROWS:
+        rows = math.prod(x.shape[:-1])
+        if rows == 1 or (rows > FEW_ROWS and weight.shape[0] < TABLE_ROWS):
             return False
     elif weight.dtype != jnp.bfloat16:
         return False
@@ -41,13 +47,16 @@ def available() -> bool:
 
 
 def product(x: jax.Array, weight: jax.Array, dtype: Any = None) -> jax.Array:
-    """x [..., K] times weight [N, K] → [..., N] in `dtype`, by default that of x."""
+    """x [..., K] times weight [N, K] → [..., N] in `dtype`, by default that of x.
+
+    float32 gives float32 only.
+    """
     flat = _product(x.reshape(-1, x.shape[-1]), weight, jnp.dtype(dtype or x.dtype))
     return flat.reshape(*x.shape[:-1], weight.shape[0])
 
 
 def transposed_product(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x [M, N] times weight [N, K] → [M, K]; bfloat16 only. Has no gradient."""
+    """x [M, N] times weight [N, K] → [M, K]. Has no gradient."""
     return _call(x, weight, x.dtype, transposed=True)
 
 
@@ -63,10 +72,8 @@ def _forward(x: jax.Array, weight: jax.Array, dtype: Any) -> tuple[jax.Array, An
 def _backward(dtype: Any, kept: Any, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = kept
     slope = slope.astype(x.dtype)
-    if x.dtype == jnp.bfloat16:
-        by_rows = _call(slope.T, x, weight.dtype, transposed=True)
-        return _call(slope, weight, x.dtype, transposed=True), by_rows
-    return slope @ weight, slope.T @ x
+    by_rows = _call(slope.T, x, weight.dtype, transposed=True)
+    return _call(slope, weight, x.dtype, transposed=True), by_rows
 
 
 _product.defvjp(_forward, _backward)

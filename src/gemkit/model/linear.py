@@ -192,7 +192,7 @@ def untied(slopes: jax.Array, table: Any) -> jax.Array:
     """Slopes [M, V] of logits times a frozen table [V, D]: those of the states [M, D]."""
     if isinstance(table, QuantizedWeight):
         return _untied_by_blocks(slopes, table)
-    if takes(slopes, table.T) and table.dtype == jnp.bfloat16:
+    if takes(slopes, table):
         return transposed_product(slopes, table)
     if _is_converted(table):
         return jax.lax.platform_dependent(slopes, table, cpu=_untied_by_blocks, default=_untied)
