@@ -35,6 +35,7 @@ from gemkit.model.cache import (
     read_block,
     slots_after,
     take_rows,
+    vectors,
     write,
     write_block,
 )
@@ -259,7 +260,7 @@ def test_bfloat16_decodes_near_the_full_forward(small_pieces: None) -> None:
     params, sequence = weights(GEMMA3, "bfloat16"), ids(20)
     cache = init_cache(GEMMA3, 1, 24, jnp.bfloat16)
     states, cache = run(params, GEMMA3, [sequence], [8, *[1] * 12], cache)
-    assert cache.keys[0].dtype == jnp.bfloat16
+    assert vectors(cache.keys[0]).dtype == jnp.bfloat16
     found = logits(params, GEMMA3, states[0])
     expected = full_logits(weights(GEMMA3), GEMMA3, sequence)
     assert np.abs(found - expected).mean() < 0.05 * np.abs(expected).mean()

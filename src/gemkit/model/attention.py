@@ -8,7 +8,7 @@ rows and caches of any order share one rule.
 import jax
 import jax.numpy as jnp
 
-from gemkit.model.cache import Buffer, Quantised
+from gemkit.model.cache import Buffer, Quantised, vectors
 from gemkit.model.layers import soft_cap
 
 # The most negative value upstream uses; a row without any key becomes uniform instead of NaN.
@@ -66,4 +66,4 @@ def _unpacked(buffer: Buffer, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | 
     """Vectors [B, S, K, H] for a product, and their scales [B, K, 1, S] if they have any."""
     if isinstance(buffer, Quantised):
         return buffer.values.astype(dtype), buffer.scales.transpose(0, 2, 1)[:, :, None]
-    return buffer.astype(dtype), None
+    return vectors(buffer).astype(dtype), None

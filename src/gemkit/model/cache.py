@@ -60,6 +60,10 @@ def capacities(config: GemmaConfig, length: int) -> dict[LayerKind, int]:
     return slots
 
 
+BITS = jnp.dtype(jnp.uint16)
+"""How bfloat16 is kept: as floats XLA:CPU would convert a whole buffer, and back, at each write."""
+
+
 def init_cache(config: GemmaConfig, batch: int, length: int, dtype: Any) -> KVCache:
     """An empty cache for `batch` rows of up to `length` tokens; dtype int8 quantises."""
     slots = capacities(config, length)
@@ -68,7 +72,7 @@ def init_cache(config: GemmaConfig, batch: int, length: int, dtype: Any) -> KVCa
         shape = (batch, slots[kind], config.num_kv_heads, config.head_dim)
         if jnp.dtype(dtype) == jnp.int8:
             return Quantised(jnp.zeros(shape, jnp.int8), jnp.zeros(shape[:3], jnp.float32))
-        return jnp.zeros(shape, dtype)
+        return jnp.zeros(shape, BITS if jnp.dtype(dtype) == jnp.bfloat16 else dtype)
 
     return KVCache(
         keys=[empty(kind) for kind in config.layer_kinds],
@@ -107,7 +111,14 @@ def write(buffer: Buffer, new: jax.Array, places: jax.Array) -> Buffer:
             _scatter(buffer.values, packed.values, places),
             _scatter(buffer.scales, packed.scales, places),
         )
+    if buffer.dtype == BITS:
+        new = jax.lax.bitcast_convert_type(new.astype(jnp.bfloat16), BITS)
     return _scatter(buffer, new.astype(buffer.dtype), places)
+
+
+def vectors(buffer: jax.Array) -> jax.Array:
+    """What a buffer that is not quantised holds, as floats."""
+    return jax.lax.bitcast_convert_type(buffer, jnp.bfloat16) if buffer.dtype == BITS else buffer
 
 
 def _scatter(buffer: jax.Array, new: jax.Array, places: jax.Array) -> jax.Array:

@@ -23,6 +23,7 @@ from gemkit.model.cache import (
     capacity,
     held_positions,
     slots_after,
+    vectors,
     write,
 )
 from gemkit.model.config import GemmaConfig, LayerKind
@@ -223,7 +224,7 @@ def _after(prefix: KVCache, index: int, batch: int) -> Callable[..., KeysValues]
         def join(held: Buffer, new: jax.Array) -> jax.Array:
             if isinstance(held, Quantised):
                 raise TypeError("a prefix is not quantised")
-            shared = jnp.broadcast_to(held, (batch, *held.shape[1:])).astype(new.dtype)
+            shared = jnp.broadcast_to(vectors(held), (batch, *held.shape[1:])).astype(new.dtype)
             return jnp.concatenate([shared, new], axis=1)
 
         return join(prefix.keys[index], k), join(prefix.values[index], v)
