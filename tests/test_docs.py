@@ -3,6 +3,7 @@
 `python` blocks of a page run in order as one program, `sh` blocks line by line; `text` is not run.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -39,7 +40,15 @@ def clone(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # Pages show much of the same; what one compiles the next need not.
+    kept = Path(os.environ["XDG_CACHE_HOME"]) / "pages"
+    environment = {
+        **os.environ, "JAX_COMPILATION_CACHE_DIR": str(kept),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }  # fmt: skip
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 @pytest.mark.parametrize("page", list(filter(runnable, PAGES)), ids=name_of)
