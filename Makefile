@@ -35,7 +35,7 @@ setup: .venv/.runtime ## what gemkit needs to run, in .venv
 	$(call venv,.venv)
 	@echo "setup: installing gemkit and what it needs (about a minute, once)"
 	@$(BIN)/python $(INSTALL) -c constraints/runtime.txt -e .
-	@$(BIN)/python -c 'from gemkit.kernels.library import loaded; loaded()'
+	@$(BIN)/python -c 'from gemkit.kernels.native import loaded; loaded()'
 	@touch $@
 
 setup-dev: .venv/.dev ## what the tests need too, in .venv

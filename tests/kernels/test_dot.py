@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gemkit.kernels import dot, library
+from gemkit.kernels import dot, native
 
 needs_kernels = pytest.mark.skipif(
-    library.reason_against() is not None, reason=str(library.reason_against())
+    native.reason_against() is not None, reason=str(native.reason_against())
 )
 ROWS = (1, 2, 3, 4, 5, 8, 13, 16, 17, 24, 241, 300)
 # [N, K]: whole tiles; odd in every direction; fewer than a vector; one column; deeper than wide;
@@ -117,8 +117,27 @@ def test_what_is_taken() -> None:
 @needs_kernels
 def test_rematerialisation_keeps_products() -> None:
     weight = drawn((8, 8), jnp.bfloat16)
-    policy = jax.checkpoint_policies.save_only_these_names(dot.PRODUCT)
-    run = jax.checkpoint(lambda x: jnp.sin(dot.product(jnp.sin(x), weight)).sum(), policy=policy)
-    compiled = jax.jit(jax.grad(run)).lower(drawn((20, 8), jnp.bfloat16)).compile()
-    # Forward and backward; without the policy the forward one would run again.
-    assert compiled.as_text().count('custom_call_target="gemkit_dot"') == 2
+
+    def products(policy: Any) -> int:
+        run = jax.checkpoint(
+            lambda x: jnp.sin(dot.product(jnp.sin(x), weight)).sum(), policy=policy
+        )
+        lowered = jax.jit(jax.value_and_grad(run)).lower(drawn((20, 8), jnp.bfloat16))
+        # As the training step compiles, or XLA:CPU would merge what is computed again.
+        compiled = lowered.compile({"xla_disable_hlo_passes": "cse_barrier_expander"})
+        return compiled.as_text().count('custom_call_target="gemkit_dot"')
+
+    kept = jax.checkpoint_policies.save_only_these_names(dot.PRODUCT)
+    # Forward and backward; without the policy the forward one runs again.
+    assert (products(kept), products(None)) == (2, 3)
+
+
+@needs_kernels
+def test_dtypes_it_does_not_know_are_refused() -> None:
+    x, weight = drawn((3, 4), jnp.float32), drawn((5, 4), jnp.float32)
+    for left, right, dtype in (
+        (x, weight, jnp.bfloat16), (x, weight.astype(jnp.bfloat16), jnp.float32),
+        (x.astype(jnp.float16), weight.astype(jnp.float16), jnp.float32),
+    ):  # fmt: skip
+        with pytest.raises(jax.errors.JaxRuntimeError, match="float32, or bfloat16"):
+            jax.block_until_ready(dot.product(left, right, dtype))

@@ -9,13 +9,13 @@ import pytest
 from tiny import GEMMA2, VOCABULARY, weights
 
 from gemkit.adapt.lora import Lora, attach, init_adapter
-from gemkit.kernels import library
+from gemkit.kernels import native
 from gemkit.model import linear, transformer
 from gemkit.model.weights import flatten, unflatten
 from gemkit.train.loss import cross_entropy
 
 pytestmark = pytest.mark.skipif(
-    library.reason_against() is not None, reason=str(library.reason_against())
+    native.reason_against() is not None, reason=str(native.reason_against())
 )
 ROWS, LENGTH = 2, 12
 

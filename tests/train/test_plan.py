@@ -9,7 +9,7 @@ import pytest
 
 from gemkit.adapt.lora import Lora, count_adapter, init_adapter
 from gemkit.adapt.quantize import bits_of, in_bits, quantized_bytes
-from gemkit.kernels.library import loaded
+from gemkit.kernels.dot import available
 from gemkit.model import transformer
 from gemkit.model.cache import init_cache
 from gemkit.model.config import GemmaConfig
@@ -102,7 +102,7 @@ def test_a_step_needs_what_xla_says(
 ) -> None:  # fmt: skip
     given = Tuning(
         config=config, itemsize=itemsize, lora=lora, remat=remat, optimizer=optimizer,
-        batch_tokens=512, row_length=row, quantize=quantize, kernels=loaded(),
+        batch_tokens=512, row_length=row, quantize=quantize, kernels=available(),
     )  # fmt: skip
     plan = plan_tuning(given)
     arguments, total = needed(tuning_step(given))
@@ -134,7 +134,7 @@ def test_an_answer_needs_what_xla_says(
     arguments, total = needed(lowered)
     plan = plan_running(
         config, jnp.dtype(dtype).itemsize, rows=rows, length=1024, quantize=quantize,
-        kernels=loaded(),
+        kernels=available(),
     )  # fmt: skip
     assert plan.weights + plan.cache == pytest.approx(arguments, rel=0.02)
     assert ACCURACY[0] < plan.total / total < ACCURACY[1], f"{plan.total} planned, {total} needed"

@@ -156,14 +156,14 @@ def _memory(
     """What one text as long as the context takes, what tuning does, and whether both fit."""
     import jax
 
-    from gemkit.kernels.library import loaded
+    from gemkit.kernels.dot import available
     from gemkit.progress import free_memory
     from gemkit.train.plan import Tuning, advice, plan_running, plan_tuning
 
     free = free_memory()
     given: dict[str, Any] = {
         "config": config, "itemsize": itemsize, "lora": lora, "quantize": quantize,
-        "platform": jax.default_backend(), "kernels": loaded(),
+        "platform": jax.default_backend(), "kernels": available(),
     }  # fmt: skip
     tuning = Tuning(**given)
     plans = {"run": plan_running(**given), "tune": plan_tuning(tuning)}

@@ -15,7 +15,6 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -396,9 +395,13 @@ ffi::Error Dot(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
   int64_t rows = xs[0], depth = xs[1], columns = transposed ? ws[1] : ws[0];
   if (depth != (transposed ? ws[0] : ws[1])) return ffi::Error::InvalidArgument("unequal depth");
   ffi::AnyBuffer out = *result;
+  auto kind = x.element_type();
+  if (w.element_type() != kind || (kind != ffi::F32 && kind != ffi::BF16) ||
+      (out.element_type() != ffi::F32 && out.element_type() != kind))
+    return ffi::Error::InvalidArgument("float32, or bfloat16 with a result of either");
   in_large_pages(out.untyped_data(), out.size_bytes());
   Shape shape{rows, columns, depth, transposed};
-  if (x.element_type() == ffi::F32)
+  if (kind == ffi::F32)
     dot<FromFloat>(pool, data<float>(x), data<float>(w), data<float>(out), shape);
   else if (out.element_type() == ffi::F32)
     dot<FromBf16>(pool, data<Bf16>(x), data<Bf16>(w), data<float>(out), shape);

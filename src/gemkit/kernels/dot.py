@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from gemkit.kernels import library
+from gemkit.kernels import native
 
 FEW_ROWS = 16
 """Up to this many, float32 weights are multiplied natively too."""
@@ -43,7 +43,7 @@ def takes(x: Any, weight: Any) -> bool:
 def available() -> bool:
     """Whether this process multiplies natively."""
     # XLA would bring a matrix that is spread over several devices to each of them.
-    return jax.default_backend() == "cpu" and jax.device_count() == 1 and library.loaded()
+    return jax.default_backend() == "cpu" and jax.device_count() == 1 and native.loaded()
 
 
 def product(x: jax.Array, weight: jax.Array, dtype: Any = None) -> jax.Array:

@@ -109,16 +109,20 @@ def linear(x: jax.Array, weight: Any) -> jax.Array:
         if single:
             return jax.lax.platform_dependent(x, weight, cpu=_matvec, default=_quantized_dot)
         return _quantized_dot(x, weight)
-    if weight.dtype == jnp.bfloat16 and single and not takes(x, weight):
-        return jax.lax.platform_dependent(x, weight, cpu=_matvec, default=_dot)
-    return _dot(x, weight)
+    if takes(x, weight):
+        return product(x, weight)
+    if weight.dtype == jnp.bfloat16 and single:
+        return jax.lax.platform_dependent(x, weight, cpu=_matvec, default=_xla_dot)
+    return _xla_dot(x, weight)
 
 
 def _dot(x: jax.Array, weight: jax.Array) -> jax.Array:
     weight = weight.astype(x.dtype)
-    if takes(x, weight):
-        return product(x, weight)
-    return jax.lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+    return product(x, weight) if takes(x, weight) else _xla_dot(x, weight)
+
+
+def _xla_dot(x: jax.Array, weight: jax.Array) -> jax.Array:
+    return jax.lax.dot_general(x, weight.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())))
 
 
 def _quantized_dot(x: jax.Array, weight: QuantizedWeight) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 
 from gemkit.adapt.quantize import method_of
 from gemkit.errors import MemoryWarning, UsageError
-from gemkit.kernels.library import loaded
+from gemkit.kernels.dot import available
 from gemkit.language_model import LanguageModel
 from gemkit.summary import human_bytes
 from gemkit.train.optimizer import OptimizerSettings
@@ -28,7 +28,7 @@ def tuning_of(lm: LanguageModel, recipe: Recipe, examples: Sequence[Example]) ->
         optimizer=rule.name if isinstance(rule, OptimizerSettings) else "",
         batch_tokens=rows * length, row_length=length,
         remat=fit.remat, ema=fit.ema is not None, quantize=method_of(lm.base),
-        platform=jax.default_backend(), kernels=loaded(),
+        platform=jax.default_backend(), kernels=available(),
     )  # fmt: skip
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gemkit.kernels import library
+from gemkit.kernels import native
 
 SRC = Path(__file__).parents[2] / "src"
 PROGRAM = """
 import jax.numpy as jnp
-from gemkit.kernels import library
+from gemkit.kernels import native
 from gemkit.model.linear import linear
-print(library.loaded(), float(linear(jnp.ones((2, 4), jnp.bfloat16),
+print(native.loaded(), float(linear(jnp.ones((2, 4), jnp.bfloat16),
                                      jnp.ones((3, 4), jnp.bfloat16)).sum()))
 """
 
@@ -45,7 +45,7 @@ def test_with_a_compiler_that_fails(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
-@pytest.mark.skipif(library.reason_against() is not None, reason=str(library.reason_against()))
+@pytest.mark.skipif(native.reason_against() is not None, reason=str(native.reason_against()))
 def test_made_once_and_a_damaged_one_is_left_alone(tmp_path: Path) -> None:
     assert run(tmp_path) == "True 24.0"
     (made,) = tmp_path.rglob("*.so")
