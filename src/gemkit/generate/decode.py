@@ -25,6 +25,8 @@ from gemkit.model.config import GemmaConfig
 from gemkit.model.weights import Params
 
 SMALLEST = 16
+FIRST = 8
+"""Most known tokens that a row's first pass reads, so that a few need no piece of their own."""
 STOPS = 8
 """Stop ids are padded to a multiple of this, so that their number does not compile anew."""
 HEAD_ELEMENTS = 2**25
@@ -37,7 +39,9 @@ class Rows:
     """What the loop needs to know about the rows, small enough to be sent with every call.
 
     Attributes:
-      tokens: [B] the newest token of each row, the only one not in the cache.
+      tokens: [B, P] of each row those that are not in the cache, the newest one last, then 0; P is
+        1 or `FIRST`.
+      unread: [B] how many.
       live: [B] rows that go on.
       left: [B] tokens each may still make.
       stops: [B, E] tokens that end it, padded with at least one -1.
@@ -46,6 +50,7 @@ class Rows:
     """
 
     tokens: Any
+    unread: Any
     live: Any
     left: Any
     stops: Any
@@ -148,15 +153,16 @@ def decode_steps(
 ) -> tuple[KVCache, jax.Array | None, Made]:  # fmt: skip
     """Up to `steps` forward passes for every live row, each of one token and up to `draft` more.
 
-    A drafted token is kept while it is the one that is drawn at its position, so the answer is
-    that of single steps.
+    The first pass reads what is known of the rows, if that is more than one token of some. A
+    drafted token is kept while it is the one that is drawn at its position, so the answer is that
+    of single steps.
 
     Args:
       bias: [B, V] float32 added to the logits, or None.
       allowed: [B, V] bool for a single step without drafts, or None.
       room: M, most tokens made per row; the loop ends when a pass might make more.
     """
-    batch, width = len(rows.tokens), 1 + draft
+    batch, width, given = len(rows.tokens), 1 + draft, (draws, bias, allowed)
 
     def goes_on(carry: tuple[jax.Array, State]) -> jax.Array:
         number, s = carry
@@ -170,21 +176,13 @@ def decode_steps(
 
         def read(tokens: jax.Array, drafted: Any) -> tuple[KVCache, jax.Array, jax.Array]:
             """The cache after columns [B, T], the token drawn after each and its log p [B, T]."""
-            columns = tokens.shape[1]
             valid = jnp.where(s.rows.live, 1 + drafted, 0)
             states, cache = transformer.hidden_cached(weights, config, tokens, valid, s.cache)
-            logits = transformer.logits(weights, config, states.reshape(-1, states.shape[-1]))
-            places = (lengths[:, None] + jnp.arange(1, columns + 1, dtype=jnp.int32)).reshape(-1)
-            settings = jax.tree.map(
-                lambda leaf: jnp.repeat(leaf, columns, axis=0), (draws, s.counts, allowed, bias)
-            )
-            drawn, log_p = next_tokens(logits, settings[0], places, *settings[1:])
-            rest = ((0, 0), (0, width - columns))
-            drawn, log_p = (jnp.pad(x.reshape(batch, columns), rest) for x in (drawn, log_p))
-            return cache, drawn, log_p
+            places = lengths[:, None] + jnp.arange(1, tokens.shape[1] + 1, dtype=jnp.int32)
+            return cache, *_draw(weights, config, s, states, places, given, width)
 
         guess, drafted = jnp.zeros((batch, 0), jnp.int32), jnp.zeros((batch,), jnp.int32)
-        newest = s.rows.tokens[:, None]
+        newest = s.rows.tokens
         if draft:
             guess, found = propose(s.rows.history, lengths, draft)
             wanted = s.rows.live & s.rows.drafting
@@ -199,8 +197,50 @@ def decode_steps(
         return number + 1, _take_in(s, cache, drawn, log_p, guess, drafted)
 
     state = State(cache, jax.tree.map(jnp.asarray, rows), counts, _nothing_made(batch, room))
-    _, state = jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))
+    done = jnp.int32(0)
+    if rows.tokens.shape[1] > 1:
+        state, done = _first_pass(params, config, state, given, width), jnp.int32(1)
+    _, state = jax.lax.while_loop(goes_on, step, (done, state))
     return state.cache, state.counts, state.made
+
+
+def _draw(
+    params: Params, config: GemmaConfig, s: State, states: jax.Array, places: jax.Array,
+    given: tuple[Draws, Any, Any], width: int,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """The token drawn after each of the states [B, T, D], and its log p.
+
+    Args:
+      places: [B, T] where the tokens will stand.
+      given: draws, bias and allowed tokens.
+
+    Returns:
+      Both [B, width], 0 beyond T.
+    """
+    batch, columns = places.shape
+    logits = transformer.logits(params, config, states.reshape(-1, states.shape[-1]))
+    draws, counts, bias, allowed = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, columns, axis=0), (given[0], s.counts, *given[1:])
+    )
+    drawn, log_p = next_tokens(logits, draws, places.reshape(-1), counts, allowed, bias)
+    rest = ((0, 0), (0, width - columns))
+    drawn, log_p = (jnp.pad(x.reshape(batch, columns), rest) for x in (drawn, log_p))
+    return drawn, log_p
+
+
+def _first_pass(
+    params: Params, config: GemmaConfig, s: State, given: tuple[Draws, Any, Any], width: int
+) -> State:
+    """The state after a pass that reads all that is known of each row."""
+    valid = jnp.where(s.rows.live, s.rows.unread, 0)
+    newest = jnp.maximum(valid - 1, 0)
+    states, cache = transformer.hidden_cached(params, config, s.rows.tokens, valid, s.cache)
+    states = jnp.take_along_axis(states, newest[:, None, None], axis=1)
+    drawn, log_p = _draw(params, config, s, states, cache.lengths[:, None], given, width)
+    before = dataclasses.replace(s.cache, lengths=s.cache.lengths + newest)
+    guess = jnp.zeros((len(valid), width - 1), jnp.int32)
+    s = dataclasses.replace(s, cache=before)
+    return _take_in(s, cache, drawn, log_p, guess, jnp.zeros_like(valid))
 
 
 def _nothing_made(batch: int, room: int) -> Made:
@@ -237,7 +277,7 @@ def _take_in(
     if counts is not None:
         for place in range(drawn.shape[1]):
             counts = count(counts, jnp.where(kept[:, place], drawn[:, place], -1))
-    newest = jnp.take_along_axis(drawn, jnp.maximum(new - 1, 0)[:, None], axis=1)[:, 0]
+    newest = jnp.take_along_axis(drawn, jnp.maximum(new - 1, 0)[:, None], axis=1)
     history = None
     if rows.history is not None:
         history = append(rows.history, drawn, before + 1)
@@ -245,8 +285,8 @@ def _take_in(
     return State(
         dataclasses.replace(cache, lengths=before + new),
         Rows(
-            jnp.where(rows.live, newest, rows.tokens), rows.live & (until >= new) & (left > 0),
-            left, rows.stops, rows.drafting, history,
+            newest, jnp.ones_like(left), rows.live & (until >= new) & (left > 0), left, rows.stops,
+            rows.drafting, history,
         ),
         counts,
         Made(

@@ -1,9 +1,9 @@
 """Continuous batching: requests join and leave at any step, each answered as if it were alone.
 
 The host keeps the truth about every row (its tokens and how many of them the cache holds) and
-sends it with each call; the device keeps the cache. A row is ready to decode when all of its
-tokens but the newest are in the cache; until then its prompt is read, a piece a step, while the
-others go on.
+sends it with each call; the device keeps the cache. A row is ready to decode when all but a few
+of its tokens are in the cache; until then its prompt is read, a piece a step, while the others go
+on.
 
 What is guaranteed: a row's arithmetic never looks at another row, and every draw is keyed by seed
 and position. Programs for another number of rows, another piece length or a draft may add floats
@@ -198,7 +198,7 @@ class Engine:
         for slot, row in enumerate(self._rows):
             if row is not None and not row.live:
                 self._reuse(slot, row)
-        pending = [(slot, row) for slot, row in enumerate(self._rows) if row and row.unread]
+        pending = [(slot, row) for slot, row in enumerate(self._rows) if row and not row.ready]
         if pending:
             # In turns: a short prompt passes a long one, and the long one is not forgotten.
             self._shortest_first ^= True
@@ -206,7 +206,7 @@ class Engine:
             pending.sort(key=lambda pair: getattr(pair[1], first))
             self._read_piece(self._group(pending))
         for slot, row in enumerate(self._rows):
-            if row is not None and not row.live and not row.unread:
+            if row is not None and not row.live and row.ready:
                 self._begin(slot, row)
 
     def _group(self, pending: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
@@ -247,7 +247,7 @@ class Engine:
             self._remember(slot, row)
 
     def _begin(self, slot: int, row: Row) -> None:
-        """The prompt is read: from here on the row decodes."""
+        """The prompt is read, but for what the next pass reads: from here on the row decodes."""
         request, answer = row.answer.request, row.answer
         row.live = True
         forced = row.sequence[len(request.prompt) :]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gemkit.errors import GemkitError
-from gemkit.generate.decode import STOPS, Rows
+from gemkit.generate.decode import FIRST, STOPS, Rows
 from gemkit.generate.draft import Pace
 from gemkit.generate.sampling import Draws, Sampling, bias_row, make_draws, prompt_counts
 
@@ -78,7 +78,7 @@ class Row:
       scores: log-probabilities of what was read, from the token `scored_from` on.
       keys: of the full blocks of the prompt, for the prefix cache.
       kept: blocks that went to the prefix cache, or came from it.
-      live: its prompt is read, it decodes.
+      live: its prompt is read but for a few tokens, it decodes.
     """
 
     answer: Answer
@@ -97,6 +97,13 @@ class Row:
     def unread(self) -> int:
         """Tokens to read before the newest one."""
         return len(self.sequence) - 1 - self.read
+
+    @property
+    def ready(self) -> bool:
+        """The next pass can read all that is known, and nothing of it is to be scored."""
+        return not self.unread or (
+            self.unread < FIRST and self.scored_from >= len(self.sequence)
+        )
 
 
 @dataclasses.dataclass
@@ -151,19 +158,22 @@ def allowed_of(slots: Slots, vocabulary: int) -> np.ndarray | None:
     return allowed
 
 
-def arrays_of(slots: Slots, drafting: Sequence[int], width: int) -> Rows:
-    """The live rows for the device; a history [B, width] if some of them draft."""
+def arrays_of(slots: Slots, drafting: Sequence[int], capacity: int) -> Rows:
+    """The live rows for the device; a history [B, capacity] if some of them draft."""
     most = max(len(row.answer.request.stop_ids) if row else 0 for row in slots)
     stops = np.full((len(slots), (most // STOPS + 1) * STOPS), -1, np.int32)
-    tokens, left = np.zeros((2, len(slots)), np.int32)
+    unread, left = np.zeros((2, len(slots)), np.int32)
+    width = FIRST if any(row is not None and row.live and row.unread for row in slots) else 1
+    tokens = np.zeros((len(slots), width), np.int32)
     live, drafts = np.zeros((2, len(slots)), bool)
     drafts[list(drafting)] = True
-    history = np.zeros((len(slots), width), np.int32) if drafting else None
+    history = np.zeros((len(slots), capacity), np.int32) if drafting else None
     for slot, row in enumerate(slots):
         if row is None or not row.live:
             continue
-        live[slot], tokens[slot], left[slot] = True, row.sequence[-1], row.left
+        live[slot], unread[slot], left[slot] = True, row.unread + 1, row.left
+        tokens[slot, : row.unread + 1] = row.sequence[row.read :]
         stops[slot, : len(row.answer.request.stop_ids)] = row.answer.request.stop_ids
         if history is not None:
             history[slot, : len(row.sequence)] = row.sequence
-    return Rows(tokens, live, left, stops, drafts, history)
+    return Rows(tokens, unread, live, left, stops, drafts, history)
