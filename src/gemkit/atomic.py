@@ -4,12 +4,15 @@ import contextlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import safetensors
 
 from gemkit.errors import GemkitError
+
+WRITE_BACK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -68,7 +71,8 @@ def _beside(target: Path, failure: type[GemkitError], needed: int) -> Iterator[P
         free = shutil.disk_usage(place.parent).free
         if free < needed:
             raise failure(f"{target} needs {needed} bytes and {free} are free", "room on the disk")
-        yield unfinished
+        with _written_back(unfinished):
+            yield unfinished
     # The safetensors library words a full disk in an exception of its own.
     except (OSError, safetensors.SafetensorError) as error:
         raise _refused(target, error, failure) from error
@@ -78,6 +82,33 @@ def _beside(target: Path, failure: type[GemkitError], needed: int) -> Iterator[P
         else:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written_back(path: Path) -> Iterator[None]:
+    """Has the disk write meanwhile: left alone, it begins when some GB or the end have come."""
+    ended, refused = threading.Event(), list[OSError]()
+
+    def flush() -> None:
+        while not ended.wait(WRITE_BACK_SECONDS) and not refused:
+            try:
+                for file in (path, *path.rglob("*")):
+                    _settle(file)
+            except FileNotFoundError:
+                continue  # renamed or removed by who writes
+            except OSError as error:
+                refused.append(error)
+
+    worker = threading.Thread(target=flush, name="write-back", daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        worker.join()
+    # The system tells of what it could not write only once.
+    if refused:
+        raise refused[0]
 
 
 def _resolved(target: Path) -> Path:

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +55,9 @@ def convert(
     source: Path, target: Path, format: str, dtype: str | None = None,
     progress: Progress | None = None,
 ) -> Conversion:  # fmt: skip
-    """Writes the checkpoint at `source` as another format; at most two tensors are in memory.
+    """Writes the checkpoint at `source` as another format, while the source is probed.
+
+    In memory are a layer and the embedding for the probe and a tensor or two to be written.
 
     Args:
       target: the new folder, or for "gguf" the new file.
@@ -74,12 +77,15 @@ def convert(
         tick = _ticks(progress, 3 * len(table))
         read = _reader(held.config, table, held.tensors.found, tick)
         vocabulary = held.tokenizer() if held.tokenizer is not None else None
-        expected = probe_logits(held.config, lambda path: read(path, own))
         leaves = {path: functools.partial(read, path, own) for path in table}
-        remarks, proof = save_leaves(
-            target, held.config, leaves, own, vocabulary, format, dtype,
-            lambda written: _prove(written, held.config, expected, (own, dtype or own), tick),
-        )  # fmt: skip
+        with ThreadPoolExecutor(1) as pool:
+            expected = pool.submit(probe_logits, held.config, lambda path: read(path, own))
+            remarks, proof = save_leaves(
+                target, held.config, leaves, own, vocabulary, format, dtype,
+                lambda written: _prove(
+                    written, held.config, expected.result(), (own, dtype or own), tick
+                ),
+            )  # fmt: skip
         changed = sum(
             cell.layout is not SAME or held.tensors.found[cell.name].dtype != (dtype or own)
             for cell, _ in table.values()

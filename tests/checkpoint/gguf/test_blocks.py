@@ -100,6 +100,18 @@ def test_many_rows_are_as_from_the_library(known: BlockType) -> None:
 
 
 @pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_quantised_as_by_the_library(name: str, dtype: type) -> None:
+    """To the last bit, ties among bfloat16 numbers included; more than one part."""
+    from gguf import GGMLQuantizationType, quants
+
+    values = np.random.default_rng(1).normal(size=(2**20 // 64 + 5, 64)).astype(dtype)
+    values[3] = 0
+    expected = quants.quantize(values.astype(np.float32), GGMLQuantizationType[name])
+    assert np.array_equal(encode(values, kind(name)), expected.reshape(-1))
+
+
+@pytest.mark.parametrize("name", ERRORS)
 def test_quantised_and_back(name: str) -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(size=(2**20 // 64 + 5, 64)).astype(np.float32)

@@ -1,8 +1,8 @@
 """GGUF's tensor types: what a block of each holds, and rows of floats ↔ blocks.
 
-Blocks are taken apart and put together by the `gguf` library, some rows at a time, so that a
-tensor needs no memory besides itself and its result. Source: ggml's `ggml-common.h`, gguf-py
-`quants.py`.
+The types that are written, Q8_0 and Q4_0, are compiled here, to the bits of the `gguf` library,
+which takes the others apart; some rows at a time, so that a tensor needs no memory besides itself
+and its result. Source: ggml's `ggml-common.h`, gguf-py `quants.py`.
 """
 
 import os
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -48,10 +50,12 @@ TYPES = {
 }
 CODES = {kind.name: code for code, kind in TYPES.items()}
 
-# A block's scale is a float16: the largest magnitude divided by this.
-_STEPS = {"Q8_0": 127, "Q4_0": 8}
+# A block's scale is a float16: the number of the largest magnitude divided by this.
+_STEPS = {"Q8_0": np.float32(127), "Q4_0": np.float32(-8)}
 
-_CHUNK = 2**18  # numbers taken apart or put together at once
+# Numbers taken apart or put together at once: by the library, which makes many copies, and here.
+_CHUNK = 2**18
+_COMPILED = 2**20
 
 
 def dtype_of(kind: BlockType) -> np.dtype[Any]:
@@ -72,12 +76,22 @@ def decode(raw: np.ndarray, kind: BlockType, shape: tuple[int, ...]) -> np.ndarr
     """
     if kind.dtype:
         return raw.view(dtype_of(kind)).reshape(shape)
+    blocks, out = raw.reshape(-1, kind.nbytes), np.empty(shape, np.float32)
+    flat = out.reshape(-1, kind.values)
+    if kind.name in _DECODERS:
+
+        def fill(part: slice) -> None:
+            chunk = blocks[part]
+            found = _DECODERS[kind.name](_padded(chunk, kind))
+            flat[part] = np.asarray(found)[: len(chunk)]
+
+        _by_parts(fill, len(blocks), _COMPILED // kind.values)
+        return out
     from gguf import GGMLQuantizationType, quants
 
-    blocks, out = raw.reshape(-1, kind.nbytes), np.empty(shape, np.float32)
-    flat, code = out.reshape(-1, kind.values), GGMLQuantizationType[kind.name]
+    code = GGMLQuantizationType[kind.name]
 
-    def fill(part: slice) -> None:
+    def fill_by_library(part: slice) -> None:
         # A damaged scale is infinite or no number; then so are the values.
         with np.errstate(all="ignore"):
             # In one row: the library would take only a few at a time.
@@ -85,7 +99,7 @@ def decode(raw: np.ndarray, kind: BlockType, shape: tuple[int, ...]) -> np.ndarr
                 -1, kind.values
             )
 
-    _by_parts(fill, len(blocks), kind)
+    _by_parts(fill_by_library, len(blocks), _CHUNK // kind.values)
     return out
 
 
@@ -99,31 +113,93 @@ def encode(values: np.ndarray, kind: BlockType) -> np.ndarray:
         with np.errstate(over="ignore"):
             plain = np.ascontiguousarray(values.astype(dtype_of(kind), copy=False))
         return plain.reshape(-1).view(np.uint8)
-    from gguf import GGMLQuantizationType, quants
-
     rows = np.ascontiguousarray(values).reshape(-1, kind.values)
-    out, code = np.empty((len(rows), kind.nbytes), np.uint8), GGMLQuantizationType[kind.name]
-    limit = np.float32(_STEPS[kind.name] * float(np.finfo(np.float16).max))
+    out, step = np.empty((len(rows), kind.nbytes), np.uint8), _STEPS[kind.name]
+    limit = np.float32(abs(step)) * np.finfo(np.float16).max
 
     def fill(part: slice) -> None:
-        chunk = rows[part].astype(np.float32)
+        count = part.stop - part.start
+        padded = _padded(rows[part], kind)
+        extremes = np.asarray(_EXTREMES[kind.name](padded))
         # A comparison that also fails for what is not a number.
-        if not np.abs(chunk).max() <= limit:
+        if not np.abs(extremes).max() <= limit:
+            chunk = rows[part].astype(np.float32)
             raise CheckpointError(
                 f"a weight is {chunk.flat[np.abs(chunk).argmax()]}",
                 f"numbers up to {limit:g}, the largest that {kind.name} holds",
                 "store it as float32",
             )  # fmt: skip
-        out[part] = quants.quantize(chunk.reshape(1, -1), code).reshape(-1, kind.nbytes)
+        # XLA would make one division of the two.
+        scales = extremes / step
+        inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
+        numbers = np.asarray(_NUMBERS[kind.name](padded, inverse))
+        out[part, :2] = scales[:count].astype(np.float16).view(np.uint8)
+        out[part, 2:] = numbers[:count]
 
-    _by_parts(fill, len(rows), kind)
+    _by_parts(fill, len(rows), _COMPILED // kind.values)
     return out.reshape(-1)
 
 
-def _by_parts(fill: Callable[[slice], None], count: int, kind: BlockType) -> None:
-    """Calls `fill` for all blocks, a part of them at a time, parts side by side."""
-    step = _CHUNK // kind.values
-    parts = [slice(start, start + step) for start in range(0, count, step)]
+def _padded(rows: np.ndarray, kind: BlockType) -> np.ndarray:
+    """As many rows as always, so that one program is compiled."""
+    missing = _COMPILED // kind.values - len(rows)
+    return np.pad(rows, ((0, missing), (0, 0))) if missing else rows
+
+
+@jax.jit
+def _magnitude(rows: jax.Array) -> jax.Array:
+    sizes = jnp.abs(rows.astype(jnp.float32))
+    # XLA:CPU's maximum of many numbers passes over what is not one.
+    return jnp.max(jnp.where(jnp.isnan(sizes), jnp.inf, sizes), axis=1, keepdims=True)
+
+
+@jax.jit
+def _extreme(rows: jax.Array) -> jax.Array:
+    """The number of the largest magnitude, with its sign; the first of several."""
+    place = jnp.argmax(jnp.abs(rows.astype(jnp.float32)), axis=1, keepdims=True)
+    return jnp.take_along_axis(rows, place, axis=1).astype(jnp.float32)
+
+
+@jax.jit
+def _eight_bits(rows: jax.Array, inverse: jax.Array) -> jax.Array:
+    numbers = jax.lax.round(rows.astype(jnp.float32) * inverse).astype(jnp.int8)
+    return jax.lax.bitcast_convert_type(numbers, jnp.uint8)
+
+
+@jax.jit
+def _four_bits(rows: jax.Array, inverse: jax.Array) -> jax.Array:
+    # The maximum changes nothing; without it LLVM multiplies and adds with a single rounding.
+    shifted = jnp.maximum(rows.astype(jnp.float32) * inverse, -9) + 8.5
+    numbers = jnp.clip(jnp.trunc(shifted), 0, 15).astype(jnp.uint8)
+    half = rows.shape[1] // 2
+    return numbers[:, :half] | (numbers[:, half:] << 4)
+
+
+@jax.jit
+def _of_eight_bits(blocks: jax.Array) -> jax.Array:
+    numbers = jax.lax.bitcast_convert_type(blocks[:, 2:], jnp.int8)
+    return _scales(blocks) * numbers.astype(jnp.float32)
+
+
+@jax.jit
+def _of_four_bits(blocks: jax.Array) -> jax.Array:
+    packed = blocks[:, 2:]
+    numbers = jnp.concatenate([packed & 15, packed >> 4], axis=1).astype(jnp.float32) - 8
+    return _scales(blocks) * numbers
+
+
+def _scales(blocks: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(blocks[:, :2], jnp.float16).astype(jnp.float32)[:, None]
+
+
+_EXTREMES = {"Q8_0": _magnitude, "Q4_0": _extreme}
+_NUMBERS = {"Q8_0": _eight_bits, "Q4_0": _four_bits}
+_DECODERS = {"Q8_0": _of_eight_bits, "Q4_0": _of_four_bits}
+
+
+def _by_parts(fill: Callable[[slice], None], count: int, step: int) -> None:
+    """Calls `fill` for all blocks, up to `step` of them at a time, parts side by side."""
+    parts = [slice(start, min(start + step, count)) for start in range(0, count, step)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(fill, parts):
             pass
