@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--quick] [--out FOLDER] [--machine TEXT] [NAME …]
 
-NAME is one of tune, label, decode, generate, startup, files, memory; all by default. Prints a
-table and writes FOLDER/<date>-<device>.json and .md, or <date>-<device>-<names>… for a part.
+NAME is one of tune, label, decode, generate, startup, files, memory, products; all by default.
+Prints a table and writes FOLDER/<date>-<device>.json and .md; of a part, <date>-<device>-<names>….
 """
 
 import argparse
@@ -22,7 +22,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 # Keras is told nothing, and prints nothing, about devices that JAX does not have.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-NAMES = ("tune", "label", "decode", "generate", "startup", "files", "memory")
+NAMES = ("tune", "label", "decode", "generate", "startup", "files", "memory", "products")
 PACKAGES = ("gemkit", "jax", "jaxlib", "keras", "keras-hub", "numpy", "torch", "transformers",
             "peft")
 RESULTS = Path(__file__).parent / "results"

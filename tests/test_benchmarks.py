@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gemkit.kernels import native
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,9 +36,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, An
 
 def test_every_benchmark_gives_figures(results: tuple[str, dict[str, Any], str]) -> None:
     rows = results[1]["rows"]
-    assert {name: len(part) > 0 for name, part in rows.items()} == dict.fromkeys(
-        ("tune", "label", "decode", "generate", "startup", "files", "memory"), True
-    )
+    names = ("tune", "label", "decode", "generate", "startup", "files", "memory", "products")
+    assert tuple(rows) == names
+    assert all(rows[name] for name in names[:-1])
+    assert bool(rows["products"]) == (native.reason_against() is None)
     assert all(row["gemkit"] > 0 for row in sum(rows.values(), []))
 
 
