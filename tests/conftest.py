@@ -16,6 +16,12 @@ import pytest
 
 pytest_plugins = ["small"]
 
+SETTINGS = {
+    "jax_numpy_dtype_promotion": "strict",
+    # Compiling takes most of the time: two thirds of it without LLVM's optimisations, which
+    # `make interop`, the pages and the README's example run with.
+    "jax_disable_most_optimizations": True,
+}
 # Tests of other implementations import them at the top, so without them they are not even read.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["interop"]
 
@@ -26,10 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     # KerasHub mixes dtypes on purpose, hence strictness would fail it and not us.
     if config.getoption("markexpr") != "interop":
-        os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-        # A folder named on the command line has its conftest, and so JAX, loaded before this.
-        if "jax" in sys.modules:
-            sys.modules["jax"].config.update("jax_numpy_dtype_promotion", "strict")
+        for name, value in SETTINGS.items():
+            os.environ[name.upper()] = str(value)
+            # A folder named on the command line has its conftest, and so JAX, loaded before this.
+            if "jax" in sys.modules:
+                sys.modules["jax"].config.update(name, value)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,13 +3,13 @@
 `python` blocks of a page run in order as one program, `sh` blocks line by line; `text` is not run.
 """
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from environment import as_of_a_user
 
 from gemkit.cli.main import COMMANDS, cli
 from gemkit.cli.options import DEBUG_FLAG
@@ -40,14 +40,8 @@ def clone(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    # Pages show much of the same; what one compiles the next need not.
-    kept = Path(os.environ["XDG_CACHE_HOME"]) / "pages"
-    environment = {
-        **os.environ, "JAX_COMPILATION_CACHE_DIR": str(kept),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }  # fmt: skip
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=environment
+        command, cwd=folder, capture_output=True, text=True, check=False, env=as_of_a_user()
     )
 
 
