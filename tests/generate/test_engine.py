@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from slow import GREEDY, slow, slow_scored
@@ -11,7 +12,7 @@ from tiny import CONFIGS, GEMMA1, GEMMA2, GEMMA3, VOCABULARY, full_logits, ids, 
 
 from gemkit.errors import GenerationError, UsageError
 from gemkit.generate.decode import FIRST, prefill
-from gemkit.generate.draft import PAUSE, Pace
+from gemkit.generate.draft import DRAFT, PAUSE, TRIAL, Pace, propose
 from gemkit.generate.engine import Engine
 from gemkit.generate.prefix import PrefixCache
 from gemkit.generate.request import Answer, Request
@@ -133,6 +134,15 @@ def test_drafts_are_accepted() -> None:
     assert len(answer.tokens) > 12
     run(engine)
     assert answer.tokens == [7] * 40
+
+
+@pytest.mark.parametrize(("agreeing", "count"), [(1, 0), (2, TRIAL), (5, TRIAL), (6, DRAFT)])
+def test_the_more_agrees_the_more_is_drafted(agreeing: int, count: int) -> None:
+    text = list(range(11, 30))
+    history = jnp.asarray([[*text, 5, *text[:agreeing]]])
+    guess, found = propose(history, jnp.asarray([history.shape[1] - 1]), DRAFT)
+    assert found.tolist() == [count]
+    assert guess[0, :count].tolist() == text[agreeing:][:count]
 
 
 def test_drafting_pauses_where_it_does_not_pay() -> None:

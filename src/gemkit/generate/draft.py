@@ -10,11 +10,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-LONGEST, SHORTEST = 4, 2
+LONGEST, SHORTEST = 6, 2
 """Tokens at the end that are looked for; with fewer than `SHORTEST` alike nothing is drafted."""
-DRAFT = 7
-"""Most tokens drafted at once."""
-WORTH = 1.0
+DRAFT, TRIAL = 7, 3
+"""Most tokens drafted at once: where `LONGEST` agree, and where fewer do."""
+WORTH = 0.7
 """Accepted tokens per forward pass below which drafting does not pay."""
 PAUSE = 32
 """Tokens a row makes without drafts after they did not pay."""
@@ -23,7 +23,8 @@ PAUSE = 32
 def propose(history: jax.Array, newest: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """Guesses the next tokens of every row from its own text.
 
-    The place whose last tokens agree longest (up to `LONGEST`) wins, the latest of several.
+    The place whose last tokens agree longest (up to `LONGEST`) wins, the latest of several. Fewer
+    that agree are less to go by, so that at most `TRIAL` count.
 
     Args:
       history: [B, C] int32, the tokens of each row.
@@ -53,7 +54,8 @@ def propose(history: jax.Array, newest: jax.Array, size: int) -> tuple[jax.Array
     period = jnp.maximum(newest - start + 1, 1)[:, None]
     columns = jnp.remainder(jnp.arange(size, dtype=jnp.int32), period)
     guess = jnp.take_along_axis(history, start[:, None] + columns, axis=1, mode="clip")
-    return guess, jnp.where(best >= 0, size, 0)
+    trusted = jnp.where(best >= LONGEST * width, size, min(TRIAL, size))
+    return guess, jnp.where(best >= 0, trusted, 0)
 
 
 @dataclasses.dataclass
