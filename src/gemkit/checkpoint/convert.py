@@ -13,7 +13,14 @@ import numpy as np
 
 from gemkit.adapt.lora import merge
 from gemkit.checkpoint.formats import format_row
-from gemkit.checkpoint.load import checked_cells, notes, opened, read_leaf, stored_dtype
+from gemkit.checkpoint.load import (
+    checked_cells,
+    notes,
+    opened,
+    passing_leaf,
+    read_leaf,
+    stored_dtype,
+)
 from gemkit.checkpoint.names import SAME
 from gemkit.checkpoint.parity import Parity, compare, probe_logits
 from gemkit.checkpoint.report import Report
@@ -75,15 +82,18 @@ def convert(
         table = checked_cells(source, row, held)
         own = stored_dtype(row, held)
         tick = _ticks(progress, 3 * len(table))
-        read = _reader(held.config, table, held.tensors.found, tick)
+        read, pass_on = (
+            _reader(held.config, table, held.tensors.found, tick, way)
+            for way in (read_leaf, passing_leaf)
+        )
         vocabulary = held.tokenizer() if held.tokenizer is not None else None
-        leaves = {path: functools.partial(read, path, own) for path in table}
+        leaves = {path: functools.partial(pass_on, path, own) for path in table}
         with ThreadPoolExecutor(1) as pool:
             expected = pool.submit(probe_logits, held.config, lambda path: read(path, own))
             remarks, proof = save_leaves(
                 target, held.config, leaves, own, vocabulary, format, dtype,
                 lambda written: _prove(
-                    written, held.config, expected.result(), (own, dtype or own), tick
+                    written, held.config, expected.result, (own, dtype or own), tick
                 ),
             )  # fmt: skip
         changed = sum(
@@ -119,7 +129,7 @@ def save_merged(
     remarks, proof = save_leaves(
         target, config, {path: functools.partial(read, path) for path in plain}, own, tokenizer,
         format, dtype,
-        lambda written: _prove(written, config, expected, (own, dtype or own), tick),
+        lambda written: _prove(written, config, lambda: expected, (own, dtype or own), tick),
     )  # fmt: skip
     report = Report("adapter merged", len(plain), sum(plain[p] is not leaves[p] for p in plain))
     return _conversion(report, format_row(format).title, remarks, proof)
@@ -140,9 +150,10 @@ class _Proof(NamedTuple):
 
 
 def _prove(
-    written: Path, config: GemmaConfig, expected: np.ndarray, dtypes: tuple[str, str],
-    tick: Callable[[], None],
+    written: Path, config: GemmaConfig, expected: Callable[[], np.ndarray],
+    dtypes: tuple[str, str], tick: Callable[[], None],
 ) -> _Proof:  # fmt: skip
+    """Probes what was written and compares; `expected` may come later."""
     with opened(written) as (row, held):
         table = checked_cells(written, row, held)
         lost = tuple(
@@ -152,7 +163,8 @@ def _prove(
         )
         kept = stored_dtype(row, held)
         read = _reader(held.config, table, held.tensors.found, tick)
-        parity = compare(expected, probe_logits(held.config, lambda path: read(path, kept)))
+        found = probe_logits(held.config, lambda path: read(path, kept))
+    parity = compare(expected(), found)
     explained = max(EXPLAINED.get(dtype, math.inf) for dtype in dtypes)
     if not parity.difference <= explained * parity.largest:
         settings = f" and reads back with another {', '.join(lost)}" if lost else ""
@@ -164,12 +176,13 @@ def _prove(
 
 
 def _reader(
-    config: GemmaConfig, table: Any, found: Any, tick: Callable[[], None]
+    config: GemmaConfig, table: Any, found: Any, tick: Callable[[], None],
+    way: Callable[..., Any] = read_leaf,
 ) -> Callable[[str, str], Any]:
     def read(path: str, dtype: str) -> Any:
         tick()
         cell, shape = table[path]
-        return read_leaf(found[cell.name], cell, config, shape, dtype)
+        return way(found[cell.name], cell, config, shape, dtype)
 
     return read
 

@@ -135,12 +135,21 @@ def read_leaf(
     values = stored.read()
     if cell.layout is SAME:
         values = values[: shape[0]]
-        if stored.dtype == dtype:
+        if stored.dtype == dtype and isinstance(values, np.memmap):
             # A copy: the file may be overwritten while the weights live.
             return jnp.array(values).block_until_ready()
     # On a CPU this is an alias of what was read; arranging and casting make the only copy.
     leaf = cell.layout.load(jax.device_put(values), config.head_dim)
     return leaf.astype(dtype).block_until_ready()
+
+
+def passing_leaf(
+    stored: Stored, cell: Cell, config: GemmaConfig, shape: tuple[int, ...], dtype: str
+) -> Any:
+    """As `read_leaf`, to be written at once: where nothing changes, the mapped file itself."""
+    if cell.layout is SAME and stored.dtype == dtype:
+        return stored.read()[: shape[0]]
+    return read_leaf(stored, cell, config, shape, dtype)
 
 
 def _quantized(leaf: jax.Array, bits: int | None) -> Any:

@@ -18,8 +18,8 @@ from gemkit.model.config import GemmaConfig, LayerKind
 from gemkit.model.weights import Params, specs, unflatten
 
 PROBE_TOKENS = 16
-# Rows of the embedding that are in float32 at a time.
-HEAD_ROWS = 16_384
+# Of the embedding, in float32 at a time: 16 MB, which the allocator has ready for the next piece.
+HEAD_ELEMENTS = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +73,11 @@ def probe_logits(config: GemmaConfig, leaf: Callable[[str], Any]) -> np.ndarray:
         own = {path.removeprefix(f"layers.{index}."): leaf(path) for path in paths[index]}
         x = _block(_as_float32(own), x, config, kind)
     states = layers.rms_norm(x, _as_float32(leaf("final_norm")), config.norm_eps)[0]
-    pieces = [
-        _as_float32(table[start : start + HEAD_ROWS])
-        for start in range(0, config.vocab_size, HEAD_ROWS)
+    step = max(1, HEAD_ELEMENTS // config.hidden_size)
+    found = [
+        np.asarray(transformer.logits({"embed": _as_float32(table[n : n + step])}, config, states))
+        for n in range(0, config.vocab_size, step)
     ]
-    found = [np.asarray(transformer.logits({"embed": p}, config, states)) for p in pieces]
     return np.concatenate(found, axis=1)
 
 

@@ -99,7 +99,9 @@ def _tensor(
     kept = "float32" if cell.layout is PLUS_ONE else dtype
 
     def read() -> np.ndarray:
-        return np.asarray(cell.layout.store(leaf().astype(kept), config.head_dim))
+        given = leaf()
+        given = given if given.dtype == kept else given.astype(kept)
+        return np.asarray(cell.layout.store(given, config.head_dim))
 
     return Stored(cell.name, stored_shape(cell.layout, shape, config.head_dim), kept, read)
 

@@ -5,6 +5,7 @@ which takes the others apart; some rows at a time, so that a tensor needs no mem
 and its result. Source: ggml's `ggml-common.h`, gguf-py `quants.py`.
 """
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ _STEPS = {"Q8_0": np.float32(127), "Q4_0": np.float32(-8)}
 _CHUNK = 2**18
 _COMPILED = 2**20
 
+_ALIGNMENT = 64  # bytes; what XLA asks of an array that it does not copy
+
 
 def dtype_of(kind: BlockType) -> np.dtype[Any]:
     """numpy's dtype of what `decode` gives."""
@@ -76,7 +79,7 @@ def decode(raw: np.ndarray, kind: BlockType, shape: tuple[int, ...]) -> np.ndarr
     """
     if kind.dtype:
         return raw.view(dtype_of(kind)).reshape(shape)
-    blocks, out = raw.reshape(-1, kind.nbytes), np.empty(shape, np.float32)
+    blocks, out = raw.reshape(-1, kind.nbytes), _aligned(shape)
     flat = out.reshape(-1, kind.values)
     if kind.name in _DECODERS:
 
@@ -101,6 +104,14 @@ def decode(raw: np.ndarray, kind: BlockType, shape: tuple[int, ...]) -> np.ndarr
 
     _by_parts(fill_by_library, len(blocks), _CHUNK // kind.values)
     return out
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An empty float32 array that starts where JAX can take it as it is."""
+    count = math.prod(shape)
+    room = np.empty(4 * count + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + 4 * count].view(np.float32).reshape(shape)
 
 
 def encode(values: np.ndarray, kind: BlockType) -> np.ndarray:
