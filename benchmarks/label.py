@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 from measure import Row, Seconds, compared, interleave, rates
-from models import Limits, Size, body_flops, head_flops, random_ids, weights
+from models import DTYPES, Limits, Size, body_flops, head_flops, random_ids, weights
 from rivals import KERAS, installed, keras_inputs, keras_model
 
 from gemkit.generate.score import score_continuations
 from gemkit.model.weights import Params
 
 LABELS = ((301,), (302,))
-DTYPES = ("bfloat16", "float32")
 
 
 def run(size: Size) -> list[Row]:

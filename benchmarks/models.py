@@ -66,6 +66,9 @@ QUICK = Size(
 """So small that everything runs in seconds; its figures mean nothing."""
 
 
+DTYPES = ("bfloat16", "float32")
+"""Of gemkit's weights, where both are measured; the one it is used in first."""
+
 LARGE = Size("Gemma 2B", VARIANTS["gemma_2b_en"].config, rounds=1, texts=2, new=24)
 """Gemma 2B, in bfloat16 only: 5 GB."""
 

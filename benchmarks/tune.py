@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 from measure import Row, Seconds, compared, interleave, rates
-from models import Size, random_ids, weights
+from models import DTYPES, Size, random_ids, weights
 from rivals import (
     DECAY,
     KERAS,
@@ -29,7 +29,6 @@ from gemkit.train.step import init_state, make_train_step
 
 EXAMPLES = 240
 QUERY_VALUE = ("q", "v")
-DTYPES = ("bfloat16", "float32")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ pytest_plugins = ["small"]
 SETTINGS = {
     "jax_numpy_dtype_promotion": "strict",
     # Compiling takes most of the time: two thirds of it without LLVM's optimisations, which
-    # `make interop`, the pages and the README's example run with.
+    # `make interop`, `make demo` and the README's example run with.
     "jax_disable_most_optimizations": True,
 }
 # Tests of other implementations import them at the top, so without them they are not even read.

@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 
-def as_of_a_user() -> dict[str, str]:
-    """This environment, with all optimisations; what one program compiles the next need not."""
-    given = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+def of_a_user() -> dict[str, str]:
+    """This one, with all optimisations."""
+    return {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+
+
+def of_many_programs() -> dict[str, str]:
+    """This one; what one program compiles the next need not."""
     return {
-        **given, "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ["XDG_CACHE_HOME"]) / "programs"),
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ["XDG_CACHE_HOME"]) / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }  # fmt: skip
+    }

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from environment import as_of_a_user
+from environment import of_many_programs
 
 from gemkit.cli.main import COMMANDS, cli
 from gemkit.cli.options import DEBUG_FLAG
@@ -41,7 +41,7 @@ def clone(tmp_path: Path) -> Path:
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=as_of_a_user()
+        command, cwd=folder, capture_output=True, text=True, check=False, env=of_many_programs()
     )
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from environment import as_of_a_user
+from environment import of_a_user
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,7 +17,7 @@ def test_the_python_example_runs() -> None:
     for block in blocks:
         done = subprocess.run(
             [sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=False,
-            env=as_of_a_user(),
+            env=of_a_user(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert re.search(r"\d+% of the validation rows are right", done.stdout)

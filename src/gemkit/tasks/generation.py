@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gemkit.errors import DataError
+from gemkit.errors import DataError, UsageError
 from gemkit.generate.score import Progress
 from gemkit.language_model import LanguageModel
 from gemkit.metrics.scores import Figures
 from gemkit.metrics.texts import text_figures
-from gemkit.tasks.base import Answer, Task, keep_usable
+from gemkit.tasks.base import Answer, Task, has_column, keep_usable
 from gemkit.text.chat import chat_ids
 from gemkit.text.templates import CHAT
 from gemkit.text.tokenizer import Tokenizer
-from gemkit.train.data import Table
+from gemkit.train.data import Table, guess_column
 from gemkit.train.packing import Example
 
 LEAST_SHARE = 16
@@ -83,6 +83,35 @@ class Generated(Task, Protocol):
     def room(self, context: int) -> int:
         """Most tokens of a prompt: what is left has room for an answer of some length."""
         return context - min(self.max_new_tokens, context // LEAST_SHARE)
+
+
+Wanted = tuple[str, str | None, Sequence[str]]
+"""What a column holds, its name if it is given, and the names such columns usually have."""
+
+
+def two_columns(
+    table: Table, asked: Wanted, replied: Wanted, labelled: bool
+) -> tuple[str, str | None]:
+    """The names of both columns; of the second only what is given, unless rows are labelled.
+
+    Raises:
+      DataError: a column is missing, or several may be meant.
+      UsageError: both are the same.
+    """
+
+    def found(what: str, given: str | None, usual: Sequence[str]) -> str:
+        name = given or guess_column(table, usual, what)
+        has_column(table, name, what)
+        return name
+
+    first = found(*asked)
+    second = found(*replied) if labelled else replied[1]
+    if first == second:
+        raise UsageError(
+            f"{table.path}: column {first!r} is both {asked[0]} and {replied[0]}", "two columns",
+            f"name them with --{asked[0]} and --{replied[0]}",
+        )  # fmt: skip
+    return first, second
 
 
 def learn_replies(

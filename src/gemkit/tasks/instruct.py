@@ -14,10 +14,11 @@ from gemkit.tasks.generation import (
     close,
     learn_replies,
     stripped,
+    two_columns,
 )
 from gemkit.text.templates import TEMPLATES
 from gemkit.text.tokenizer import Tokenizer
-from gemkit.train.data import Table, guess_column, read_table
+from gemkit.train.data import Table, read_table
 from gemkit.train.packing import Example
 
 PROMPT_COLUMNS = ("instruction", "prompt", "question", "query")
@@ -104,17 +105,10 @@ class Instruct(Generated):
 
     def found(self, table: Table, labelled: bool = True) -> "Instruct":
         """The task with its columns found in a file."""
-        prompt = self.prompt or guess_column(table, PROMPT_COLUMNS, "prompt")
-        has_column(table, prompt, "prompt")
-        response = self.response
-        if labelled:
-            response = response or guess_column(table, RESPONSE_COLUMNS, "response")
-            has_column(table, response, "response")
-        if prompt == response:
-            raise UsageError(
-                f"{table.path}: column {prompt!r} is both prompt and response", "two columns",
-                "name them with --prompt and --response",
-            )  # fmt: skip
+        prompt, response = two_columns(
+            table, ("prompt", self.prompt, PROMPT_COLUMNS),
+            ("response", self.response, RESPONSE_COLUMNS), labelled,
+        )  # fmt: skip
         return dataclasses.replace(self._with_context(table), prompt=prompt, response=response)
 
     def prompts(self, tokenizer: Tokenizer, table: Table, longest: int) -> list[list[int]]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from gemkit.errors import UsageError
 from gemkit.metrics.scores import Figures
 from gemkit.metrics.texts import text_figures
-from gemkit.tasks.base import Answer, has_column
+from gemkit.tasks.base import Answer
 from gemkit.tasks.generation import (
     Generated,
     ask,
@@ -16,10 +16,11 @@ from gemkit.tasks.generation import (
     close,
     learn_replies,
     stripped,
+    two_columns,
 )
 from gemkit.text.templates import TEMPLATES
 from gemkit.text.tokenizer import Tokenizer
-from gemkit.train.data import Table, guess_column, read_table
+from gemkit.train.data import Table, read_table
 from gemkit.train.packing import Example
 
 SOURCE_COLUMNS = ("source", "src", "source_text", "en", "english")
@@ -66,17 +67,10 @@ class Translate(Generated):
 
     def found(self, table: Table, labelled: bool = True) -> "Translate":
         """The task with its columns found in a file."""
-        source = self.source or guess_column(table, SOURCE_COLUMNS, "source")
-        has_column(table, source, "source")
-        target = self.target
-        if labelled:
-            target = target or guess_column(table, TARGET_COLUMNS, "target")
-            has_column(table, target, "target")
-        if source == target:
-            raise UsageError(
-                f"{table.path}: column {source!r} is both source and target", "two columns",
-                "name them with --source and --target",
-            )  # fmt: skip
+        source, target = two_columns(
+            table, ("source", self.source, SOURCE_COLUMNS), ("target", self.target, TARGET_COLUMNS),
+            labelled,
+        )  # fmt: skip
         return dataclasses.replace(self, source=source, target=target)
 
     def prompts(self, tokenizer: Tokenizer, table: Table, longest: int) -> list[list[int]]:

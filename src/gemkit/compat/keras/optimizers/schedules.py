@@ -42,46 +42,42 @@ class CosineDecay(LearningRateSchedule):
         return float(peak * ((1 - self.alpha) * part + self.alpha))
 
 
-class ExponentialDecay(LearningRateSchedule):
+class _ByDecayRate(LearningRateSchedule):
+    """What the two schedules with a decay rate share."""
+
+    def __init__(
+        self, initial_learning_rate: float, decay_steps: int, decay_rate: float,
+        staircase: bool = False, name: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            name, initial_learning_rate=initial_learning_rate, decay_steps=decay_steps,
+            decay_rate=decay_rate, staircase=staircase,
+        )  # fmt: skip
+
+    def _periods(self, step: Any) -> float:
+        """Decay periods until a step: whole ones on a staircase."""
+        part = float(step) / self.decay_steps
+        return math.floor(part) if self.staircase else part
+
+
+class ExponentialDecay(_ByDecayRate):
     """initial * decay_rate ** (step / decay_steps)."""
 
     usual_name = "ExponentialDecay"
 
-    def __init__(
-        self, initial_learning_rate: float, decay_steps: int, decay_rate: float,
-        staircase: bool = False, name: str | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            name, initial_learning_rate=initial_learning_rate, decay_steps=decay_steps,
-            decay_rate=decay_rate, staircase=staircase,
-        )  # fmt: skip
-
     def __call__(self, step: Any) -> float:
         """The rate of a step."""
-        part = float(step) / self.decay_steps
-        power = math.floor(part) if self.staircase else part
-        return float(self.initial_learning_rate * self.decay_rate**power)
+        return float(self.initial_learning_rate * self.decay_rate ** self._periods(step))
 
 
-class InverseTimeDecay(LearningRateSchedule):
+class InverseTimeDecay(_ByDecayRate):
     """initial / (1 + decay_rate * step / decay_steps)."""
 
     usual_name = "InverseTimeDecay"
 
-    def __init__(
-        self, initial_learning_rate: float, decay_steps: int, decay_rate: float,
-        staircase: bool = False, name: str | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            name, initial_learning_rate=initial_learning_rate, decay_steps=decay_steps,
-            decay_rate=decay_rate, staircase=staircase,
-        )  # fmt: skip
-
     def __call__(self, step: Any) -> float:
         """The rate of a step."""
-        part = float(step) / self.decay_steps
-        part = math.floor(part) if self.staircase else part
-        return float(self.initial_learning_rate / (1 + self.decay_rate * part))
+        return float(self.initial_learning_rate / (1 + self.decay_rate * self._periods(step)))
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
