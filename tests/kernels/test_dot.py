@@ -91,6 +91,16 @@ def test_gradients(rows: int, dtype: Any) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_gradients_of_transposed_products(dtype: Any) -> None:
+    x, weight = drawn((5, 30), dtype), drawn((30, 48), dtype, seed=1)
+    pulled = drawn((5, 48), dtype, seed=2)
+    found = jax.jit(lambda x, w: jax.vjp(dot.transposed_product, x, w)[1](pulled))(x, weight)
+    close(found[0], exact(pulled, weight), 48)
+    close(found[1], exact(x.T, pulled.T), 5)
+
+
+@needs_kernels
 def test_under_vmap() -> None:
     x, weight = drawn((3, 4, 20), jnp.bfloat16), drawn((3, 6, 20), jnp.bfloat16, seed=1)
     for axes in ((0, None), (None, 0), (0, 0)):

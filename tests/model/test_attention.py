@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from tiny import assert_close
 
-from gemkit.model.attention import attend, causal_mask, segment_mask
+from gemkit.kernels import dot, native
+from gemkit.model import attention
+from gemkit.model.attention import attend, attend_cached, causal_mask, segment_mask
 
 
 def array(values: list) -> jnp.ndarray:
@@ -64,3 +66,29 @@ def test_a_query_without_any_key_is_no_nan() -> None:
     v = jnp.arange(8.0).reshape(1, 4, 1, 2)
     mixed = attend(v, v, v, jnp.zeros((1, 4, 4), bool), 5.0)
     assert np.isfinite(mixed).all()
+
+
+@pytest.mark.skipif(native.reason_against() is not None, reason=str(native.reason_against()))
+@pytest.mark.parametrize("cap", [None, 20.0])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 1), (1, 70, 1), (2, 7, 1), (1, 7, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_cached_is_attended_natively(
+    dtype: str, shape: tuple[int, int, int], cap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sequence with one key/value head is; the others and many float32 queries are not."""
+    batch, length, shared = shape
+    draw = np.random.default_rng(3)
+    q = jnp.asarray(draw.normal(size=(batch, length, 4, 24)), dtype)
+    k, v = (jnp.asarray(draw.normal(size=(batch, 90, shared, 24)), dtype) for _ in range(2))
+    mask = jnp.asarray(draw.integers(2, size=(batch, length, 90)), bool).at[:, :, 0].set(True)
+    calls = []
+    monkeypatch.setattr(attention, "product", lambda *a: calls.append(1) or dot.product(*a))
+    found = attend_cached(q, k, v, mask, cap)
+    few = dtype == "bfloat16" or length * 4 <= attention.FEW_QUERIES
+    assert len(calls) == (batch * shared == 1 and few)
+    wanted = attend(q, k, v, mask, cap)
+    assert found.dtype == wanted.dtype
+    room = 2e-5 if dtype == "float32" else 0.03
+    np.testing.assert_allclose(
+        np.asarray(found, np.float32), np.asarray(wanted, np.float32), atol=room
+    )

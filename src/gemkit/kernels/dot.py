@@ -55,9 +55,23 @@ def product(x: jax.Array, weight: jax.Array, dtype: Any = None) -> jax.Array:
     return flat.reshape(*x.shape[:-1], weight.shape[0])
 
 
+@jax.custom_vjp
 def transposed_product(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x [M, N] times weight [N, K] → [M, K]. Has no gradient."""
+    """x [M, N] times weight [N, K] → [M, K]."""
     return _call(x, weight, x.dtype, transposed=True)
+
+
+def _transposed_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, Any]:
+    return transposed_product(x, weight), (x, weight)
+
+
+def _transposed_backward(kept: Any, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = kept
+    along = _call(slope, weight, x.dtype, transposed=False)
+    return along, _call(x.T, slope, weight.dtype, transposed=True)
+
+
+transposed_product.defvjp(_transposed_forward, _transposed_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -5,14 +5,22 @@ farther back than the window. Positions decide, not places in the array, so pack
 rows and caches of any order share one rule.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
+from gemkit.kernels.dot import available, product, transposed_product
 from gemkit.model.cache import Buffer, Quantised, vectors
 from gemkit.model.layers import soft_cap
 
 # The most negative value upstream uses; a row without any key becomes uniform instead of NaN.
 MASKED = -2.3819763e38
+
+FEW_QUERIES = 256
+"""Up to this many rows of them, float32 ones are multiplied natively too."""
+
+Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def causal_mask(
@@ -44,22 +52,61 @@ def attend(q: jax.Array, k: Buffer, v: Buffer, mask: jax.Array, cap: float | Non
     Query head n reads key/value head n // (N/K). Scores and softmax are float32. Scales of
     quantised keys and values are multiplied to the scores and weights, never to the vectors.
     """
+    return _attend(q, k, v, mask, cap, _scores, _mixed)
+
+
+def attend_cached(
+    q: jax.Array, k: Buffer, v: Buffer, mask: jax.Array, cap: float | None
+) -> jax.Array:
+    """`attend` for keys and values of a cache, natively where one matrix of each is all there is.
+
+    Training should not: its gradients would keep all scores.
+    """
+    batch, length, heads, _ = q.shape
+    single = batch * (k.values if isinstance(k, Quantised) else k).shape[2] == 1
+    few = q.dtype == jnp.bfloat16 or (q.dtype == jnp.float32 and length * heads <= FEW_QUERIES)
+    if single and few and available():
+        return _attend(q, k, v, mask, cap, _native_scores, _native_mixed)
+    return attend(q, k, v, mask, cap)
+
+
+def _attend(
+    q: jax.Array, k: Buffer, v: Buffer, mask: jax.Array, cap: float | None,
+    scored: Product, mixed_by: Product,
+) -> jax.Array:  # fmt: skip
     (k, key_scales), (v, value_scales) = _unpacked(k, q.dtype), _unpacked(v, q.dtype)
     batch, length, heads, size = q.shape
     keys, shared = k.shape[1:3]
     group = heads // shared
     # The queries of a group are stacked into rows: one plain matrix product per key/value head.
     rows = q.reshape(batch, length, shared, group, size).transpose(0, 2, 1, 3, 4)
-    rows = rows.reshape(batch, shared, length * group, size)
-    scores = jnp.einsum("BKQH,BSKH->BKQS", rows, k, preferred_element_type=jnp.float32)
+    scores = scored(rows.reshape(batch, shared, length * group, size), k)
     scores = scores if key_scales is None else scores * key_scales
     scores = soft_cap(scores.reshape(batch, shared, length, group, keys), cap)
     weights = jax.nn.softmax(jnp.where(mask[:, None, :, None], scores, MASKED), axis=-1)
     weights = weights.reshape(batch, shared, length * group, keys)
     weights = weights if value_scales is None else weights * value_scales
-    mixed = jnp.einsum("BKQS,BSKH->BKQH", weights.astype(v.dtype), v)
+    mixed = mixed_by(weights.astype(v.dtype), v)
     mixed = mixed.reshape(batch, shared, length, group, size).transpose(0, 2, 1, 3, 4)
     return mixed.reshape(batch, length, heads * size)
+
+
+def _scores(rows: jax.Array, k: jax.Array) -> jax.Array:
+    """Queries [B, K, Q, H] and keys [B, S, K, H] → float32 [B, K, Q, S]."""
+    return jnp.einsum("BKQH,BSKH->BKQS", rows, k, preferred_element_type=jnp.float32)
+
+
+def _mixed(weights: jax.Array, v: jax.Array) -> jax.Array:
+    """Weights [B, K, Q, S] and values [B, S, K, H] → [B, K, Q, H]."""
+    return jnp.einsum("BKQS,BSKH->BKQH", weights, v)
+
+
+def _native_scores(rows: jax.Array, k: jax.Array) -> jax.Array:
+    return product(rows[0, 0], k[0, :, 0], jnp.float32)[None, None]
+
+
+def _native_mixed(weights: jax.Array, v: jax.Array) -> jax.Array:
+    return transposed_product(weights[0, 0], v[0, :, 0])[None, None]
 
 
 def _unpacked(buffer: Buffer, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array | None]:

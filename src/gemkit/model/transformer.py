@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gemkit.kernels.dot import PRODUCT
 from gemkit.model import layers
-from gemkit.model.attention import attend, causal_mask, segment_mask
+from gemkit.model.attention import attend, attend_cached, causal_mask, segment_mask
 from gemkit.model.cache import (
     Buffer,
     KVCache,
@@ -149,7 +149,10 @@ def hidden_cached(
             values[index] = write(values[index], v, places[kind])
             return keys[index], values[index]
 
-        x = block(params["layers"][index], x, config, angles[kind], masks[kind], extend)
+        x = block(
+            params["layers"][index], x, config, angles[kind], masks[kind], extend,
+            attend=attend_cached,
+        )  # fmt: skip
     x = layers.rms_norm(x, params["final_norm"], config.norm_eps)
     return x, KVCache(keys, values, lengths)
 
@@ -168,6 +171,7 @@ def block(
     mask: jax.Array,
     extend: Callable[[jax.Array, jax.Array], KeysValues],
     at: jax.Array | None = None,
+    attend: Callable[..., jax.Array] = attend,
 ) -> jax.Array:
     """One decoder block on x [B, T, D]; `extend` says which keys and values are looked at."""
     eps = config.norm_eps
