@@ -125,6 +125,18 @@ def test_what_is_taken() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("rows", [1, 16])
+def test_products_of_parts_are_those_of_float32(rows: int) -> None:
+    x, weight = drawn((rows, 200), jnp.float32), drawn((50, 200), jnp.bfloat16, seed=1)
+    assert dot.takes_parts(x, weight)
+    assert not dot.takes_parts(drawn((17, 200), jnp.float32), weight)
+    assert not dot.takes_parts(x, weight.astype(jnp.float32))
+    close(jax.jit(dot.product_of_parts)(x, weight), exact(x, weight), 200)
+    one = drawn((2, 1, 200), jnp.float32)
+    assert dot.product_of_parts(one, weight).shape == (2, 1, 50)
+
+
+@needs_kernels
 def test_rematerialisation_keeps_products() -> None:
     weight = drawn((8, 8), jnp.bfloat16)
 

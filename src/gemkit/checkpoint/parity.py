@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gemkit.kernels.dot import available
 from gemkit.model import layers, transformer
 from gemkit.model.attention import causal_mask
 from gemkit.model.config import GemmaConfig, LayerKind
@@ -71,18 +72,24 @@ def probe_logits(config: GemmaConfig, leaf: Callable[[str], Any]) -> np.ndarray:
             paths.setdefault(int(path.split(".")[1]), []).append(path)
     for index, kind in enumerate(config.layer_kinds):
         own = {path.removeprefix(f"layers.{index}."): leaf(path) for path in paths[index]}
-        x = _block(_as_float32(own), x, config, kind)
-    states = layers.rms_norm(x, _as_float32(leaf("final_norm")), config.norm_eps)[0]
+        x = _block(_for_float32(own), x, config, kind)
+    states = layers.rms_norm(x, _for_float32(leaf("final_norm")), config.norm_eps)[0]
     step = max(1, HEAD_ELEMENTS // config.hidden_size)
     found = [
-        np.asarray(transformer.logits({"embed": _as_float32(table[n : n + step])}, config, states))
+        np.asarray(transformer.logits({"embed": _for_float32(table[n : n + step])}, config, states))
         for n in range(0, config.vocab_size, step)
     ]
     return np.concatenate(found, axis=1)
 
 
-def _as_float32(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+def _for_float32(tree: Any) -> Any:
+    """The leaves in float32, but for matrices that are multiplied as they are as exactly."""
+
+    def converted(leaf: jax.Array) -> jax.Array:
+        as_it_is = leaf.ndim == 2 and leaf.dtype == jnp.bfloat16 and available()
+        return leaf if as_it_is else leaf.astype(jnp.float32)
+
+    return jax.tree.map(converted, tree)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "kind"))
