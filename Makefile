@@ -66,7 +66,7 @@ lint: .venv/.dev ## ruff and mypy
 
 # Two at a time: compiling, which most tests spend their time on, uses one core.
 test: lint ## lint, then every test that needs no other implementation
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Other people's warnings are theirs: here only ours would fail, and `make test` has seen those.
 interop: .venv-interop/.interop ## the tests against transformers, PEFT, KerasHub and gemma
