@@ -29,7 +29,7 @@ collect_ignore = [] if importlib.util.find_spec("torch") else ["interop"]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Sets what libraries read when they are imported; subprocesses inherit it."""
-    # What compiling leaves is kept and large: going through it more seldom saves a minute.
+    # What compiling leaves is kept and large: it is gone through more seldom.
     gc.set_threshold(50_000, 20, 100)
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ["HF_HUB_OFFLINE"] = "1"
