@@ -1,13 +1,12 @@
 """Loading and converting a checkpoint beside reading and copying its bytes.
 
 Before each measurement the files leave the page cache, so that both sides wait for the disk.
-Reading and loading take turns; 5 GB are copied and converted once. Each side is a process of its
-own.
+Reading and loading take turns; 5 GB are copied and converted once. gemkit's sides are processes of
+their own, timed once they have imported it.
 """
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,17 +26,15 @@ from gemkit.model.variants import VARIANTS
 PIECE = 2**24
 GIGABYTE = 1e9
 
-LOAD = """
-import sys, pathlib
-from gemkit.checkpoint.load import load_checkpoint
-load_checkpoint(pathlib.Path(sys.argv[1]))
-"""
-CONVERT = """
-import sys, pathlib
-from gemkit.checkpoint.convert import convert
-convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3], sys.argv[4] or None)
-"""
-IMPORT = "import gemkit.checkpoint.convert"
+# What is imported before the clock starts, and what is timed.
+LOAD = (
+    "from gemkit.checkpoint.load import load_checkpoint",
+    "load_checkpoint(Path(sys.argv[1]))",
+)
+CONVERT = (
+    "from gemkit.checkpoint.convert import convert",
+    "convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] or None)",
+)
 
 
 def run(size: Size) -> list[Row]:
@@ -51,7 +48,6 @@ def run(size: Size) -> list[Row]:
         _write(source, config)
         stored = sum(file.stat().st_size for file in source.iterdir()) / GIGABYTE
         sides: dict[str, Callable[[], Seconds]] = {
-            "import": _process(folder, IMPORT),
             "read": lambda: _timed(source, lambda: _read(source)),
             "load": _process(folder, LOAD, str(source)),
             "copy": lambda: _timed(source, lambda: _copy(source, folder / "copy")),
@@ -61,27 +57,22 @@ def run(size: Size) -> list[Row]:
             ),
         }
         found: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
-        often = ("import", "read", "load")
+        often = ("read", "load")
         for name in (*often * size.rounds, *(name for name in sides if name not in often)):
             for part, figure in sides[name]().items():
                 found[name].setdefault(part, []).append(figure)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    bare = statistics.median(found["import"]["seconds"])
-
-    def beyond(name: str) -> list[float]:
-        return rates(stored, [seconds - bare for seconds in found[name]["seconds"]])
-
-    read, copied = (rates(stored, found[name]["seconds"]) for name in ("read", "copy"))
+    speed = {name: rates(stored, parts["seconds"]) for name, parts in found.items()}
     what = f"{count_parameters(config) / 1e9:.1f}B parameters in bfloat16, {stored:.1f} GB"
     peak = [bytes / GIGABYTE - stored for bytes in found["load"]["bytes"]]
     return [
-        beside("load a folder", "GB/s", beyond("load"), read,
+        beside("load a folder", "GB/s", speed["load"], speed["read"],
                f"{what}; ratio to reading the bytes; imports left out", at_least=1),
         limited("load a folder, memory over the model", "GB", peak, 1.0, "of the whole process"),
-        beside("convert to GGUF", "GB/s", beyond("convert"), copied,
+        beside("convert to GGUF", "GB/s", speed["convert"], speed["copy"],
                "probes of source and result included; ratio to copying the bytes"),
-        beside("convert to GGUF, Q8_0", "GB/s", beyond("quantise"), copied, "the same"),
+        beside("convert to GGUF, Q8_0", "GB/s", speed["quantise"], speed["copy"], "the same"),
     ]  # fmt: skip
 
 
@@ -114,27 +105,34 @@ def _timed(cold: Path, work: Callable[[], None]) -> Seconds:
     return {"seconds": time.perf_counter() - began}
 
 
-def _process(folder: Path, program: str, *arguments: str) -> Callable[[], Seconds]:
-    """A fresh interpreter, its seconds and the most memory any has taken by then."""
+def _process(folder: Path, program: tuple[str, str], *arguments: str) -> Callable[[], Seconds]:
+    """A fresh interpreter: seconds of what it is timed at, and the most memory it takes."""
 
     def side() -> Seconds:
         for target in arguments[1:2]:
             Path(target).unlink(missing_ok=True)
-        if arguments:
-            _forget(Path(arguments[0]))
-        began = time.perf_counter()
-        command = [sys.executable, "-c", PEAK.format(program=program), *arguments]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
-        seconds = time.perf_counter() - began
-        return {"seconds": seconds, "bytes": float(done.stdout.split()[-1])}
+        _forget(Path(arguments[0]))
+        imported, timed = program
+        text = TIMED.format(imported=imported, timed=timed)
+        done = subprocess.run(
+            [sys.executable, "-c", text, *arguments], check=True, capture_output=True, text=True,
+            cwd=folder,
+        )  # fmt: skip
+        seconds, peak = done.stdout.split()[-2:]
+        return {"seconds": float(seconds), "bytes": float(peak)}
 
     return side
 
 
 # Not `ru_maxrss`, which begins with what this process has. Pages of mapped files count too.
-PEAK = """{program}
+TIMED = """import sys, time
+from pathlib import Path
+{imported}
+began = time.perf_counter()
+{timed}
+seconds = time.perf_counter() - began
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(1024 * int(status["VmHWM"].split()[0]))
+print(seconds, 1024 * int(status["VmHWM"].split()[0]))
 """
 
 
