@@ -19,7 +19,7 @@ pytest_plugins = ["small"]
 
 SETTINGS = {
     "jax_numpy_dtype_promotion": "strict",
-    # Compiling takes most of the time: two thirds of it without LLVM's optimisations, which
+    # Compiling takes most of the time, and less without LLVM's optimisations, which
     # `make interop`, `make demo` and the README's example run with.
     "jax_disable_most_optimizations": True,
 }

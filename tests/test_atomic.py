@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,30 @@ def test_a_failure_leaves_what_was_there(
         unfinished.write_text("half")
         raise error
     assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_the_disk_refuses_meanwhile_takes_no_place(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told only once: what is asked for at the end succeeds."""
+    asked: list[Path] = []
+    told = threading.Event()
+
+    def settle(path: Path) -> None:
+        asked.append(path)
+        if len(asked) == 1:
+            told.set()
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(atomic, "_settle", settle)
+    monkeypatch.setattr(atomic, "WRITE_BACK_SECONDS", 0.001)
+    target = tmp_path / kind
+    fresh = atomic.new_file if kind == "file" else atomic.new_folder
+    with pytest.raises(DataError, match="Input/output error"), fresh(target, DataError) as beside:
+        (beside if kind == "file" else beside / "f").write_text("new")
+        assert told.wait(10)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_they_take_the_place_of_what_was_there(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def new_folder(
     """
     with _beside(target, failure, needed) as unfinished:
         unfinished.mkdir()
-        yield unfinished
+        with _written_back(unfinished):
+            yield unfinished
         for file in unfinished.rglob("*"):
             _settle(file)
         (place or _exchange)(unfinished, _resolved(target))
@@ -42,7 +43,8 @@ def new_folder(
 def new_file(target: Path, failure: type[GemkitError], needed: int = 0) -> Iterator[Path]:
     """As `new_folder`, for a file: yields where to write it."""
     with _beside(target, failure, needed) as unfinished:
-        yield unfinished
+        with _written_back(unfinished):
+            yield unfinished
         _settle(unfinished)
         os.replace(unfinished, _resolved(target))
 
@@ -71,8 +73,7 @@ def _beside(target: Path, failure: type[GemkitError], needed: int) -> Iterator[P
         free = shutil.disk_usage(place.parent).free
         if free < needed:
             raise failure(f"{target} needs {needed} bytes and {free} are free", "room on the disk")
-        with _written_back(unfinished):
-            yield unfinished
+        yield unfinished
     # The safetensors library words a full disk in an exception of its own.
     except (OSError, safetensors.SafetensorError) as error:
         raise _refused(target, error, failure) from error
@@ -106,7 +107,7 @@ def _written_back(path: Path) -> Iterator[None]:
     finally:
         ended.set()
         worker.join()
-    # The system tells of what it could not write only once.
+    # The system tells of what it could not write only once, and nothing may take its place then.
     if refused:
         raise refused[0]
 

@@ -98,6 +98,41 @@ def test_a_model_that_is_written_wrongly_is_not_kept(
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_source_that_cannot_be_probed_leaves_nothing(
+    tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path / "a", tiny["gemma1"], weights(tiny["gemma1"]), None)
+
+    def fails(config: GemmaConfig, leaf: Any) -> np.ndarray:
+        raise CheckpointError("a tensor is damaged")
+
+    monkeypatch.setattr("gemkit.checkpoint.convert.probe_logits", fails)
+    with pytest.raises(CheckpointError, match="a tensor is damaged"):
+        convert(tmp_path / "a", tmp_path / "b", "hf")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_target_that_is_taken_ends_the_probe(
+    tmp_path: Path, tiny: dict[str, GemmaConfig], weights: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path / "a", tiny["gemma1"], weights(tiny["gemma1"]), None)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").touch()
+    ended = []
+
+    def endless(config: GemmaConfig, leaf: Any) -> np.ndarray:
+        try:
+            while True:
+                leaf("final_norm")
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr("gemkit.checkpoint.convert.probe_logits", endless)
+    with pytest.raises(CheckpointError, match="is not empty"):
+        convert(tmp_path / "a", tmp_path / "b", "hf")
+    assert ended == [True]
+
+
 def test_merging_is_proved_against_model_and_adapter(
     tmp_path: Path, config: GemmaConfig, weights: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

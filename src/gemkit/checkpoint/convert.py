@@ -1,11 +1,13 @@
 """From any format to any other, a tensor at a time, with a proof that it is the same model."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,12 +90,11 @@ def convert(
         )
         vocabulary = held.tokenizer() if held.tokenizer is not None else None
         leaves = {path: functools.partial(pass_on, path, own) for path in table}
-        with ThreadPoolExecutor(1) as pool:
-            expected = pool.submit(probe_logits, held.config, lambda path: read(path, own))
+        with _beside(lambda path: read(path, own), held.config) as expected:
             remarks, proof = save_leaves(
                 target, held.config, leaves, own, vocabulary, format, dtype,
                 lambda written: _prove(
-                    written, held.config, expected.result, (own, dtype or own), tick
+                    written, held.config, expected, (own, dtype or own), tick
                 ),
             )  # fmt: skip
         changed = sum(
@@ -133,6 +134,28 @@ def save_merged(
     )  # fmt: skip
     report = Report("adapter merged", len(plain), sum(plain[p] is not leaves[p] for p in plain))
     return _conversion(report, format_row(format).title, remarks, proof)
+
+
+@contextlib.contextmanager
+def _beside(
+    read: Callable[[str], Any], config: GemmaConfig
+) -> Iterator[Callable[[], np.ndarray]]:
+    """Probes a model while others work; yields what waits for the logits.
+
+    When they fail or are interrupted, the probe ends at the next leaf.
+    """
+    given_up = threading.Event()
+
+    def wanted(path: str) -> Any:
+        if given_up.is_set():
+            raise CancelledError
+        return read(path)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(probe_logits, config, wanted).result
+        finally:
+            given_up.set()
 
 
 def _conversion(
@@ -188,10 +211,11 @@ def _reader(
 
 
 def _ticks(progress: Progress | None, total: int) -> Callable[[], None]:
-    done = itertools.count(1)
+    done, turn = itertools.count(1), threading.Lock()
 
     def tick() -> None:
         if progress is not None:
-            progress(next(done), total)
+            with turn:  # two models may be read at a time
+                progress(next(done), total)
 
     return tick

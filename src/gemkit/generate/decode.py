@@ -188,7 +188,7 @@ def decode_steps(
             wanted = s.rows.live & s.rows.drafting
             drafted = jnp.where(wanted, jnp.minimum(found, s.rows.left - 1), 0)
             columns = jnp.concatenate([newest, guess], axis=1)
-            # A small model takes little longer for a few columns, and twice as long for all.
+            # For a few columns even a small model takes little longer; not so for all.
             most = drafted.max()
             cache, drawn, log_p = jax.lax.switch(
                 jnp.int32(most > 0) + jnp.int32(most > TRIAL),

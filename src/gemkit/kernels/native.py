@@ -1,6 +1,6 @@
 """The kernels' library: compiled once for a machine, kept in the cache, loaded when it is used.
 
-It is made by the machine's own C++ compiler in about four seconds. Where there is none, or the
+It is made by the machine's own C++ compiler, in seconds. Where there is none, or the
 processor lacks the instructions, everything runs in plain JAX.
 """
 
