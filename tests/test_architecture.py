@@ -55,7 +55,7 @@ DATA_FOLDERS = ("samples", "presets")
 FOREIGN = {"torch", "tensorflow", "keras", "keras_hub", "transformers"}
 HEAVY = {
     "jax", "jaxlib", "optax", "h5py", "rich", "sentencepiece", "numpy", "duckdb", "tensorstore",
-    "gguf", "huggingface_hub", "kagglehub", "llguidance",
+    "gguf", "huggingface_hub", "kagglehub", "llguidance", "orbax",
 }  # fmt: skip
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
