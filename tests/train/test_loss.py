@@ -22,6 +22,11 @@ CONFIGS = {"plain": GEMMA1, "capped": GEMMA2}
 every_config = pytest.mark.parametrize("name", CONFIGS)
 
 
+@pytest.fixture
+def in_plain_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "takes", lambda states, table: False)
+
+
 def positions(dtype: str = "float32") -> tuple[jax.Array, jax.Array, jax.Array]:
     """States, targets and weights; some weights are 0, one is a fraction."""
     draw = np.random.default_rng(0)
@@ -76,7 +81,12 @@ def test_chunked_is_plain(name: str, per_chunk: float, monkeypatch: pytest.Monke
 
 
 @every_config
-def test_a_frozen_head_gives_the_states_the_same_gradient(name: str) -> None:
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_frozen_head_gives_the_states_the_same_gradient(
+    name: str, kernels: bool, request: pytest.FixtureRequest
+) -> None:
+    if not kernels:
+        request.getfixturevalue("in_plain_jax")
     table, states = gradients(cross_entropy, CONFIGS[name], frozen_head=True)
     expected_table, expected_states = plain_gradients(CONFIGS[name])
     assert not table.any()
@@ -84,7 +94,12 @@ def test_a_frozen_head_gives_the_states_the_same_gradient(name: str) -> None:
     assert_close(states, expected_states, 1e-5)
 
 
-def test_positions_of_weight_0_count_for_nothing() -> None:
+@pytest.mark.parametrize("kernels", [True, False])
+def test_positions_of_weight_0_count_for_nothing(
+    kernels: bool, request: pytest.FixtureRequest
+) -> None:
+    if not kernels:
+        request.getfixturevalue("in_plain_jax")
     table = weights(GEMMA2)["embed"]
     states, targets, weight = positions()
     counted = np.flatnonzero(np.asarray(weight))
@@ -127,7 +142,7 @@ def test_bfloat16_gives_float32_sums_and_bfloat16_gradients() -> None:
 
 @pytest.mark.parametrize("frozen_head", [True, False])
 def test_no_array_holds_the_logits_of_all_positions(
-    frozen_head: bool, monkeypatch: pytest.MonkeyPatch
+    frozen_head: bool, in_plain_jax: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, vocabulary = 512, 2000
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 16 * vocabulary)

@@ -2,7 +2,8 @@
 
 XLA:CPU converts a bfloat16 matrix to float32 before it multiplies, in memory of its own; the
 kernel multiplies what lies there. Sums are float32 in every case. In float32 it is quicker than
-XLA for 2 to 16 rows, and for a vocabulary's table. `benchmarks/run.py products` measures it.
+XLA for 2 to 16 rows and as quick for more, but writes into large pages, which a whole model's
+passes gain from. `benchmarks/run.py products` measures it.
 """
 
 import functools
@@ -16,9 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from gemkit.kernels import native
 
 FEW_ROWS = 16
-"""Up to this many, float32 weights are multiplied natively too."""
-TABLE_ROWS = 2**15
-"""And from this many rows of a weight on: XLA:CPU copies a vocabulary's table to transpose it."""
+"""Up to this many stream a weight from where it lies; more have it arranged in a cache first."""
 PRODUCT = "product"
 """The name of results that rematerialisation may keep."""
 
@@ -31,12 +30,8 @@ def takes(x: Any, weight: Any) -> bool:
     if x.dtype != weight.dtype or weight.ndim != 2 or not math.prod((*x.shape, *weight.shape)):
         return False
     if weight.dtype == jnp.float32:
-        rows = math.prod(x.shape[:-1])
-        if rows == 1 or (rows > FEW_ROWS and weight.shape[0] < TABLE_ROWS):
-            return False
-    elif weight.dtype != jnp.bfloat16:
-        return False
-    return available()
+        return math.prod(x.shape[:-1]) > 1 and available()
+    return weight.dtype == jnp.bfloat16 and available()
 
 
 def available() -> bool:

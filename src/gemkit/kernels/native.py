@@ -19,7 +19,10 @@ from pathlib import Path
 
 from gemkit.machine import cache_root, instructions
 
-SOURCE = Path(__file__).with_name("dot.cc")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("dot.cc", "loss.cc"))
+HEADER = Path(__file__).with_name("tiles.h")
+TARGETS = ("gemkit_dot", "gemkit_loss")
+"""What XLA calls, by the names the library exports."""
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
 FLAGS = (
     "-O3", "-std=c++17", "-shared", "-fPIC", "-w",
@@ -45,8 +48,9 @@ def loaded() -> bool:
         library = ctypes.CDLL(str(path))
     except OSError:
         return False
-    target = jax.ffi.pycapsule(library.gemkit_dot)
-    jax.ffi.register_ffi_target("gemkit_dot", target, platform="cpu")
+    for name in TARGETS:
+        target = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(name, target, platform="cpu")
     return True
 
 
@@ -71,14 +75,15 @@ def compiler() -> str | None:
 @functools.cache
 def library_path() -> Path:
     """Where it is kept: a name of its own for each source and each jaxlib."""
-    what = SOURCE.read_bytes() + " ".join((*FLAGS, version("jaxlib"))).encode()
+    sources = b"".join(file.read_bytes() for file in (HEADER, *SOURCES))
+    what = sources + " ".join((*FLAGS, version("jaxlib"))).encode()
     return cache_root() / "kernels" / f"{hashlib.sha256(what).hexdigest()[:16]}.so"
 
 
 def _compile(path: Path) -> bool:
     import jax
 
-    command = [str(compiler()), *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE)]
+    command = [str(compiler()), *FLAGS, f"-I{jax.ffi.include_dir()}", *map(str, SOURCES)]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -1,8 +1,8 @@
 """Cross-entropy over a large vocabulary, in chunks of positions.
 
 Logits exist for one chunk at a time and only at positions that carry loss, so the memory of the
-loss does not grow with the number of positions. Sums are returned, never means: only the
-outermost caller divides.
+loss does not grow with the number of positions; under a native kernel they never leave a core's
+cache. Sums are returned, never means: only the outermost caller divides.
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gemkit.kernels.loss import losses, takes
 from gemkit.model.config import GemmaConfig
 from gemkit.model.layers import soft_cap
 from gemkit.model.linear import tied_logits, untied
@@ -58,6 +59,9 @@ def cross_entropy(
 def _cross_entropy(
     config: GemmaConfig, frozen_head: bool, table: jax.Array, positions: _Chunk
 ) -> Sums:
+    if takes(positions.states, table):
+        return _natively(config, table, positions, slopes=False)[0]
+
     def add(sums: Sums, chunk: _Chunk) -> tuple[Sums, None]:
         loss, rest = _weighed(config, tied_logits(chunk.states, table), chunk)
         return _plus(sums, Sums(loss, *rest)), None
@@ -69,6 +73,9 @@ def _forward(
     config: GemmaConfig, frozen_head: bool, table: jax.Array, positions: _Chunk
 ) -> tuple[Sums, _Slopes]:
     """Loss and gradients in one pass, so that no chunk's logits are computed twice."""
+    if frozen_head and takes(positions.states, table):
+        sums, slopes = _natively(config, table, positions, slopes=True)
+        return sums, (slopes, None)
     carry = None if frozen_head else jnp.zeros(table.shape, jnp.float32)
 
     def add(carried: _Carry, chunk: _Chunk) -> tuple[_Carry, jax.Array]:
@@ -101,6 +108,16 @@ def _backward(
 
 
 _cross_entropy.defvjp(_forward, _backward)
+
+
+def _natively(
+    config: GemmaConfig, table: jax.Array, positions: _Chunk, *, slopes: bool
+) -> tuple[Sums, jax.Array]:
+    states, targets, weights = positions
+    found, right, slope = losses(
+        states, table, targets, weights, config.final_logit_softcap, slopes=slopes
+    )
+    return Sums(jnp.sum(found * weights), jnp.sum(weights), jnp.sum(right * weights)), slope
 
 
 def _weighed(

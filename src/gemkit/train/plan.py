@@ -131,7 +131,8 @@ class Tuning:
       ema: whether a moving average is kept.
       quantize: int8 or int4 base, None as stored.
       platform: JAX's name of the device.
-      kernels: whether it has ours, which multiply bfloat16 as it lies there.
+      kernels: whether it has ours, which multiply bfloat16 as it lies there and write no logits
+        where a plain table is frozen.
     """
 
     config: GemmaConfig
@@ -165,7 +166,9 @@ def plan_tuning(given: Tuning) -> Plan:
     spare += base if lora is None else 0
     row = given.row_length or min(slots, config.max_positions)
     needs = _needs(given.itemsize, given.quantize, given.kernels)
-    logits = _logits(config, min(given.targets or slots, slots), needs.logits)
+    logits = 0
+    if lora is None or given.quantize is not None or not given.kernels:
+        logits = _logits(config, min(given.targets or slots, slots), needs.logits)
     if lora is None:  # the table's gradient, added up in float32
         logits += 4 * config.vocab_size * config.hidden_size
     held, inside = config.num_layers * _vectors(config, needs.kept, slots, row, 4), 0
