@@ -41,7 +41,8 @@ def test_products(shape: tuple[int, int], dtype: Any) -> None:
     for rows in ROWS:
         x = drawn((rows, shape[1]), dtype, seed=rows)
         if not dot.takes(x, weight):
-            assert dtype == jnp.float32 and rows == 1
+            assert dtype == jnp.float32 and not 1 < rows <= dot.FEW_ROWS
+            assert rows == 1 or weight.size < dot.LARGE
         wanted = exact(x, weight)
         close(dot.product(x, weight), wanted, shape[1])
         close(dot.product(x, weight, jnp.float32), wanted, shape[1])
@@ -119,6 +120,9 @@ def test_what_is_taken() -> None:
     assert not dot.takes(drawn((2, 4), jnp.float32), weight)
     assert dot.takes(drawn((2, 4), jnp.float32), weight.astype(jnp.float32))
     assert not dot.takes(drawn((1, 4), jnp.float32), weight.astype(jnp.float32))
+    large = jnp.zeros((dot.LARGE // 4, 4), jnp.float32)
+    assert dot.takes(drawn((40, 4), jnp.float32), large)
+    assert not dot.takes(drawn((40, 4), jnp.float32), large[1:])
     assert not dot.takes(drawn((0, 4), jnp.bfloat16), weight)
     assert not dot.takes(drawn((2, 4), jnp.float16), weight.astype(jnp.float16))
 

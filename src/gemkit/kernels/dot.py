@@ -18,6 +18,9 @@ from gemkit.kernels import native
 
 FEW_ROWS = 16
 """Up to this many stream a weight from where it lies; more have it arranged in a cache first."""
+LARGE = 2**16
+"""Elements of a float32 weight below which many rows are left to XLA: so small a result gains
+nothing from large pages, and a call takes longer to trace."""
 PRODUCT = "product"
 """The name of results that rematerialisation may keep."""
 
@@ -30,7 +33,8 @@ def takes(x: Any, weight: Any) -> bool:
     if x.dtype != weight.dtype or weight.ndim != 2 or not math.prod((*x.shape, *weight.shape)):
         return False
     if weight.dtype == jnp.float32:
-        return math.prod(x.shape[:-1]) > 1 and available()
+        rows = math.prod(x.shape[:-1])
+        return rows > 1 and (rows <= FEW_ROWS or weight.size >= LARGE) and available()
     return weight.dtype == jnp.bfloat16 and available()
 
 

@@ -48,7 +48,7 @@ class Needs(NamedTuple):
 
 # Of weights in 4 bytes and in fewer.
 FLOAT32 = Needs(
-    kept=Vectors(6.3, 4.5, 1.9, 3), working=Vectors(10, 6.2, 1.8, 3),
+    kept=Vectors(6.3, 4.5, 1.9, 3), working=Vectors(10, 6.2, 1.8, 1.9),
     attention=Vectors(0, 1, 0, 2), ffw=Vectors(3, 1, 0, 0), logits=2.1,
 )  # fmt: skip
 BFLOAT16 = Needs(
@@ -57,7 +57,7 @@ BFLOAT16 = Needs(
 )  # fmt: skip
 # Weights of 2 bytes that the native kernels multiply as they lie.
 NATIVE = Needs(
-    kept=Vectors(3.1, 4.6, 1.5, 2.6), working=Vectors(4.8, 7, 2.9, 3),
+    kept=Vectors(3.1, 4.6, 1.5, 2.6), working=Vectors(3.2, 8, 2.9, 2.1),
     attention=Vectors(0, 2, 0, 3), ffw=Vectors(2, 2, 0, 0), logits=2.2,
 )  # fmt: skip
 LAYER = Vectors(2, 1, 0.5, 0)
