@@ -27,7 +27,7 @@ struct Problem {
   float *losses, *right;
 };
 
-// e to the power of x, 0 or less, to a unit in the last place; not-a-number stays one.
+// e to the power of x, 0 or less; not-a-number stays one.
 __m512 exponential(__m512 x) {
   x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);
   __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);

@@ -1,6 +1,6 @@
 """Arrays by name in a folder, as Orbax writes and reads them, without what it says on the way.
 
-Uncompressed: zstd saves a tenth of weights at most, and takes twice as long.
+Uncompressed: weights hardly shrink, and compressing takes time.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-# Seconds until the threads of a refused save are through; a hundredth was seen.
+# Seconds until the threads of a refused save are through, with room to spare.
 _STRAGGLERS = 0.3
 
 
@@ -56,7 +56,7 @@ def _save(folder: Path, arrays: Mapping[str, Any]) -> OSError | None:
     import orbax.checkpoint as ocp
 
     try:
-        # Arrays of JAX itself take twice the time, and to read them Orbax wants their devices.
+        # To read arrays of JAX itself Orbax wants the devices they were on.
         tree = {name: np.asarray(array) for name, array in arrays.items()}
         with ocp.PyTreeCheckpointer(use_compression=False) as writer:
             writer.save(folder, args=ocp.args.PyTreeSave(tree))
